@@ -1,0 +1,199 @@
+"""The one settings dict, ``CRYPTO_INVOICES``: read on use, typed, with every mistake named.
+
+Anything wrong raises ``ImproperlyConfigured``; ``checks`` reports the same texts as system checks.
+"""
+
+import functools
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from .exceptions import InvalidRequest
+from .money import parse_amount
+from .providers.base import Provider
+from .providers.options import Secrets, option_types, read_options
+
+__all__ = ["Settings", "UnknownAccount", "account_aliases", "accounts_from_env", "provider_for", "settings"]
+
+DISPATCH = ("inline", "worker")
+LATE_PAYMENT = ("review", "accept")
+
+
+class UnknownAccount(ImproperlyConfigured):
+    """No account of that alias stands in the settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """``CRYPTO_INVOICES`` with its defaults. Each field is the key of the same name in capitals."""
+
+    base_url: str = ""  # https://shop.example; callbacks and return pages are built on it
+    accounts: dict[str, Any] = field(default_factory=dict)
+    dispatch: str = "inline"  # "worker": the deliver command runs the receivers
+    late_payment: str = "review"  # "accept": within late_grace a late payment ships
+    late_grace: timedelta = timedelta(0)
+    allow_sandbox: bool = False  # sandbox accounts may be used with DEBUG off
+    max_attempts: int = 5  # how often a payer may try again on one invoice
+    underpaid_tolerance: Decimal | None = None  # percent; None: the gateway account's own setting
+    account_resolver: str = ""  # dotted path of a callable(alias) -> {"PROVIDER": ..., "OPTIONS": ...}
+    notify: str = "crypto_invoices.notify.mail_admins"  # dotted path of a callable(kind, invoice, text)
+
+
+def settings():
+    """The current ``Settings``; raises ``ImproperlyConfigured`` naming the key."""
+    return _settings()
+
+
+@functools.cache
+def _settings():
+    given = getattr(django_settings, "CRYPTO_INVOICES", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured("CRYPTO_INVOICES: a dict was expected")
+    known = {item.name.upper(): item.name for item in fields(Settings)}
+    unknown = sorted(str(key) for key in given if key not in known)
+    if unknown:
+        raise ImproperlyConfigured(f"CRYPTO_INVOICES[{unknown[0]!r}]: unknown key; known are {', '.join(sorted(known))}")
+    values = {known[key]: value for key, value in given.items()}
+    _check(values)
+    return Settings(**values)
+
+
+def _check(values):
+    def refuse(name, text):
+        raise ImproperlyConfigured(f"CRYPTO_INVOICES[{name.upper()!r}]: {text}")
+
+    for name, words in (("dispatch", DISPATCH), ("late_payment", LATE_PAYMENT)):
+        if name in values and values[name] not in words:
+            refuse(name, f"{values[name]!r} is none of {', '.join(words)}")
+    for name, kind in (
+        ("base_url", str), ("accounts", dict), ("late_grace", timedelta), ("allow_sandbox", bool),
+        ("account_resolver", str), ("notify", str),
+    ):  # fmt: skip
+        if name in values and not isinstance(values[name], kind):
+            refuse(name, f"{kind.__name__} expected")
+    attempts = values.get("max_attempts", 1)
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        refuse("max_attempts", "a whole number of at least 1 expected")
+    if values.get("underpaid_tolerance") is not None:
+        try:
+            values["underpaid_tolerance"] = parse_amount(values["underpaid_tolerance"], field="UNDERPAID_TOLERANCE", places=2)
+        except InvalidRequest as error:
+            refuse("underpaid_tolerance", error.message)
+        if values["underpaid_tolerance"] > 10:
+            refuse("underpaid_tolerance", "more than 10 percent")
+    values["base_url"] = values.get("base_url", "").rstrip("/")
+
+
+def account_aliases():
+    """The aliases in the settings, in their order. A resolver may know more."""
+    return list(settings().accounts)
+
+
+def provider_for(alias):
+    """The ready provider of an account. Raises ``UnknownAccount`` or ``ImproperlyConfigured`` naming the option."""
+    resolver = settings().account_resolver
+    if not resolver:
+        return _provider_for(alias)
+    definition = import_string(resolver)(alias)
+    if definition is None:
+        raise UnknownAccount(f"CRYPTO_INVOICES['ACCOUNT_RESOLVER']: no account {alias!r}")
+    return build_provider(alias, definition)
+
+
+@functools.cache
+def _provider_for(alias):
+    accounts = settings().accounts
+    if alias not in accounts:
+        raise UnknownAccount(f"CRYPTO_INVOICES['ACCOUNTS']: no account {alias!r}")
+    return build_provider(alias, accounts[alias])
+
+
+def build_provider(alias, definition):
+    """A provider from ``{"PROVIDER": dotted path, "OPTIONS": {...}}``. Raises ``ImproperlyConfigured``."""
+    where = f"CRYPTO_INVOICES['ACCOUNTS'][{alias!r}]"
+    if not isinstance(definition, dict) or set(definition) - {"PROVIDER", "OPTIONS"} or "PROVIDER" not in definition:
+        raise ImproperlyConfigured(f"{where}: a dict with PROVIDER and OPTIONS was expected")
+    provider_class = import_provider(definition["PROVIDER"], where)
+    try:
+        return provider_class(read_options(provider_class.options, definition.get("OPTIONS", {})), alias=alias)
+    except InvalidRequest as error:
+        raise ImproperlyConfigured(f"{where}['OPTIONS'][{error.field!r}]: {error.message}") from None
+
+
+def import_provider(path, where="PROVIDER"):
+    """The provider class at a dotted path. Raises ``ImproperlyConfigured``."""
+    try:
+        provider_class = import_string(path)
+    except (ImportError, TypeError, AttributeError) as error:
+        raise ImproperlyConfigured(f"{where}['PROVIDER']: {error}") from None
+    if not (isinstance(provider_class, type) and issubclass(provider_class, Provider)):
+        raise ImproperlyConfigured(f"{where}['PROVIDER']: {path} is not a Provider")
+    return provider_class
+
+
+def provider_path(provider):
+    """The dotted path under which a provider's class is imported."""
+    return f"{type(provider).__module__}.{type(provider).__qualname__}"
+
+
+def accounts_from_env(env, prefix="CRYPTO_INVOICES"):
+    """``ACCOUNTS`` from environment variables, read with a django-environ ``Env``.
+
+    ``<prefix>_ACCOUNTS=default,tron`` names the aliases; ``<prefix>_DEFAULT_PROVIDER=oxapay`` is the module in
+    ``crypto_invoices.providers`` or a dotted path; each option is ``<prefix>_DEFAULT_<OPTION>``, typed as the provider
+    declares it, secrets as a comma-separated list with the newest first. Raises ``ImproperlyConfigured`` naming the
+    variable that is missing or wrong.
+    """
+    accounts = {}
+    for alias in env.list(f"{prefix}_ACCOUNTS", default=[]):
+        start = f"{prefix}_{alias.strip().upper().replace('-', '_')}_"
+        path = _provider_path(env.str(f"{start}PROVIDER"), f"{start}PROVIDER")
+        options = import_provider(path, f"{start}PROVIDER").options
+        texts = {name: env.str(start + name.upper()) for name in option_types(options) if start + name.upper() in env.ENVIRON}
+        try:
+            read_options(options, texts, from_text=True)
+        except InvalidRequest as error:
+            raise ImproperlyConfigured(f"{start}{error.field.upper()}: {error.message}") from None
+        accounts[alias.strip()] = {"PROVIDER": path, "OPTIONS": _typed(options, texts)}
+    return accounts
+
+
+def _provider_path(word, variable):
+    if "." in word:
+        return word
+    module = f"crypto_invoices.providers.{word}"
+    try:
+        found = [item for item in vars(__import__(module, fromlist=["*"])).values() if _is_provider(item, module)]
+    except ImportError:
+        found = []
+    if len(found) != 1:
+        raise ImproperlyConfigured(f"{variable}: no provider {word!r}")
+    return f"{module}.{found[0].__name__}"
+
+
+def _is_provider(item, module):
+    return isinstance(item, type) and issubclass(item, Provider) and item.__module__ == module
+
+
+def _typed(options, texts):
+    read = read_options(options, texts, from_text=True)
+    return {
+        name: [secret.strip() for secret in texts[name].split(",")] if kind is Secrets else getattr(read, name)
+        for name, (kind, _optional) in option_types(options).items()
+        if name in texts
+    }
+
+
+def _forget(*, setting, **kwargs):
+    if setting == "CRYPTO_INVOICES":
+        _settings.cache_clear()
+        _provider_for.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="crypto_invoices.conf")
