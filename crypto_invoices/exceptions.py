@@ -76,7 +76,9 @@ class GatewayError(CryptoInvoicesError):
     def __str__(self):
         where = " ".join(part for part in (self.gateway, f"({self.account})" if self.account else "", self.operation) if part)
         facts = ", ".join(
-            part for part in (f"HTTP {self.http_status}" if self.http_status else "", f"code {self.code}" if self.code else "") if part
+            part
+            for part in (f"HTTP {self.http_status}" if self.http_status else "", f"code {self.code}" if self.code else "")
+            if part
         )
         return f"{where}: {self.text}" + (f" [{facts}]" if facts else "")
 

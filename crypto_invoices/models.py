@@ -102,7 +102,9 @@ class Invoice(LedgerModel):
     created_at = models.DateTimeField(_("created"), auto_now_add=True, db_index=True)
 
     status = models.CharField(_("status"), max_length=12, choices=STATUS_CHOICES, default=InvoiceStatus.PENDING.value)
-    amount_received = AmountField(_("received"), null=True, blank=True, help_text=_("Empty where the gateway tells nothing comparable"))
+    amount_received = AmountField(
+        _("received"), null=True, blank=True, help_text=_("Empty where the gateway tells nothing comparable")
+    )
     amount_refunded = AmountField(_("refunded"), null=True, blank=True)
     late = models.BooleanField(_("late"), default=False)
     manual = models.BooleanField(_("accepted by hand"), default=False)
@@ -153,8 +155,8 @@ class Invoice(LedgerModel):
 
     @property
     def payment_url(self):
-        """The gateway's page of the live attempt; "" until it is known and where there is none."""
-        attempt = self.live_attempt
+        """The gateway's page of the live attempt; "" until it is known, where there is none, and once cancelled."""
+        attempt = self.live_attempt if self.cancelled_at is None else None
         return attempt.payment_url if attempt else ""
 
 
@@ -259,6 +261,7 @@ class CallbackReceipt(models.Model):
     account = models.CharField(_("account"), max_length=64)
     digest = models.CharField(_("SHA-256 of the body"), max_length=64)
     body = models.BinaryField(_("body"), blank=True)
+    headers = models.JSONField(_("signature"), default=dict, blank=True)
     reference = models.CharField(_("reference"), max_length=26, blank=True, db_index=True)
     attempt = models.ForeignKey(
         PaymentAttempt, models.CASCADE, null=True, blank=True, related_name="receipts", verbose_name=_("attempt")
@@ -299,7 +302,9 @@ class InvoiceEvent(models.Model):
     signals = models.JSONField(_("signals"), default=list)
     one_shot = models.CharField(max_length=32, null=True, blank=True)
     source = models.CharField(_("source"), max_length=8, choices=SOURCE_CHOICES)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("user"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("user")
+    )
     reason = models.TextField(_("reason"), blank=True)
     receipt = models.ForeignKey(
         CallbackReceipt, models.SET_NULL, null=True, blank=True, related_name="events", verbose_name=_("callback")
@@ -349,9 +354,7 @@ class EventDelivery(models.Model):
         verbose_name = _("delivery")
         verbose_name_plural = _("deliveries")
         ordering = ["pk"]
-        constraints = [
-            models.UniqueConstraint(fields=["event", "signal", "receiver"], name="crypto_invoices_one_delivery")
-        ]
+        constraints = [models.UniqueConstraint(fields=["event", "signal", "receiver"], name="crypto_invoices_one_delivery")]
         indexes = [models.Index(fields=["state"], name="crypto_inv_delivery_state")]
 
     def __str__(self):

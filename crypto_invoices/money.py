@@ -8,7 +8,16 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from .exceptions import InvalidAmount
 
-__all__ = ["DECIMAL_PLACES", "MAX_DIGITS", "check_storable", "decimal_places", "format_amount", "parse_amount", "percent_of", "round_amount"]
+__all__ = [
+    "DECIMAL_PLACES",
+    "MAX_DIGITS",
+    "check_storable",
+    "decimal_places",
+    "format_amount",
+    "parse_amount",
+    "percent_of",
+    "round_amount",
+]
 
 MAX_DIGITS = 38
 DECIMAL_PLACES = 18

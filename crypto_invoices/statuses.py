@@ -12,6 +12,7 @@ from enum import StrEnum
 from .money import percent_of
 
 __all__ = [
+    "TRANSITIONS",
     "AttemptFacts",
     "AttemptState",
     "InvoiceFacts",
@@ -20,7 +21,6 @@ __all__ = [
     "Review",
     "Ruling",
     "Source",
-    "TRANSITIONS",
     "Verdict",
     "judge",
     "lateness",
@@ -73,6 +73,7 @@ class Review(StrEnum):
     ON_HOLD = "held by the gateway for a check"
     FAILED_WITH_MONEY = "failed with money received"
     AFTER_REVERSAL = "paid after it was reversed"
+    MISFIT = "a callback or poll does not fit"
 
 
 S = InvoiceStatus
@@ -170,7 +171,7 @@ def judge(old, evidence, *, received, due, tolerance, undisturbed=True):
     then the poll may not lower a status.
     """
     if evidence.status is None:
-        return Ruling(Verdict.QUARANTINED, old, reason=f"unknown word {evidence.word!r}", poll=True)
+        return Ruling(Verdict.QUARANTINED, old, reason=f"unknown word {evidence.word[:64]!r}", poll=True)
     new, review = settle(evidence.status, received=received, due=due, tolerance=tolerance, manual=evidence.manual)
     callback = evidence.source is Source.CALLBACK
     if review and callback:
@@ -329,9 +330,7 @@ def _unsettled(facts, attempts):
 
 
 def _is_late(attempt, facts):
-    return bool(attempt.late) or (
-        facts.cancelled_at is not None and (attempt.paid_at or attempt.money_at) > facts.cancelled_at
-    )
+    return bool(attempt.late) or (facts.cancelled_at is not None and (attempt.paid_at or attempt.money_at) > facts.cancelled_at)
 
 
 def _within(attempt, grace):

@@ -222,8 +222,10 @@ class Provider(ABC):
     capabilities: ClassVar[frozenset[Capability]]
     statuses: ClassVar[dict[str, InvoiceStatus]]
     final: ClassVar[frozenset[str]]
+    signature_headers: ClassVar[tuple[str, ...]] = ()  # kept with a callback, so that it can be verified again
     signed_fields: ClassVar[frozenset[str]]  # what a callback's signature covers; {"*"}: the whole body
     watch: ClassVar[timedelta]
+    default_lifetime: ClassVar[timedelta | None] = None  # of an invoice when none is said; None: not documented
     expires_locally: ClassVar[bool] = True
     page_hosts: ClassVar[frozenset[str]] = frozenset()  # where payment_url may point; empty: not known
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import simplejson
 
 from ..exceptions import InvalidAmount
-from ..money import parse_amount
+from ..money import format_amount, parse_amount
 
 __all__ = ["MalformedPayload", "dumps", "loads"]
 
@@ -25,8 +25,7 @@ def dumps(value):
 
 def _plain(value):
     if isinstance(value, Decimal):
-        text = format(value, "f")
-        return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
+        return simplejson.RawJSON(format_amount(value))  # as a Decimal it would be written 1E-7
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,0 +1,130 @@
+"""The life of an attempt beside its payment: made, bound to the gateway's object, refused, uncertain, superseded."""
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from . import ledger
+from .models import Invoice, PaymentAttempt
+from .statuses import AttemptState, InvoiceStatus, Source
+
+__all__ = ["bind", "create_rows", "flag", "mark_unknown", "next_poll", "refuse", "replace_attempt"]
+
+# How long after its creation an attempt is polled how often; afterwards once a day. Callbacks bring most news.
+POLLING = (
+    (timedelta(hours=1), timedelta(minutes=1)),
+    (timedelta(hours=6), timedelta(minutes=5)),
+    (timedelta(days=1), timedelta(minutes=30)),
+    (timedelta(days=3), timedelta(hours=3)),
+)
+LONGEST_INTERVAL = timedelta(hours=24)
+
+
+def create_rows(fields, attempt_fields, *, user=None):
+    """An invoice with its first attempt and the event "created", committed: ``(invoice, attempt, event)``.
+
+    Raises ``IntegrityError`` when the idempotency key is taken, and ``RuntimeError`` inside an outer transaction: the rows
+    must be there before the gateway is called.
+    """
+    with transaction.atomic(durable=True):
+        invoice = Invoice(version=1, **fields)
+        invoice.save(force_insert=True)
+        attempt = PaymentAttempt(invoice=invoice, live_key=invoice.pk, **attempt_fields)
+        attempt.save(force_insert=True)
+        event = ledger.write_event(
+            invoice, kind="created", old_status="", signals={"invoice_created"}, source=Source.OPERATOR, attempt=attempt,
+            user=user, deliver=False,
+        )  # fmt: skip
+    return invoice, attempt, event
+
+
+def replace_attempt(invoice_id, old, attempt_fields, *, user=None, reason=""):
+    """A new live attempt of the invoice; ``old``, if any is live, is superseded and stays watched. Returns the attempt.
+
+    Raises ``IntegrityError`` when another process made one first.
+    """
+    made = []
+
+    def make(invoice):
+        attempt = PaymentAttempt(invoice=invoice, live_key=invoice.pk, **attempt_fields)
+        attempt.save(force_insert=True)
+        made.append(attempt)
+
+    with transaction.atomic(durable=True):
+        ledger.operate(
+            invoice_id, {}, kind="attempt", user=user, reason=reason, also=make,
+            attempt_id=old.pk if old else None,
+            attempt_values={"state": AttemptState.SUPERSEDED.value, "live_key": None} if old else None,
+        )  # fmt: skip
+    return made[-1]
+
+
+def bind(attempt, remote, *, payment_url):
+    """Stores what the create call brought back; False when a callback bound the attempt to another id before."""
+    now = timezone.now()
+    values = {
+        "gateway_id": remote.gateway_id,
+        "payment_url": payment_url,
+        "address": remote.address,
+        "address_tag": remote.address_tag,
+        "pay_amount": remote.pay_amount,
+        "pay_currency": remote.pay_currency,
+        "network": remote.network,
+        "expires_at": remote.expires_at,
+    }
+    fresh = values | {
+        "state": AttemptState.OPEN.value,
+        "gateway_status": remote.word[:64],
+        "raw": remote.raw,
+        "next_poll_at": now + POLLING[0][1],
+    }
+    rows = PaymentAttempt.objects.filter(pk=attempt.pk)
+    bound = rows.filter(state__in=(AttemptState.CREATING, AttemptState.UNKNOWN), gateway_id="").update(**fresh)
+    if not bound:  # a callback came before the answer to our call
+        bound = rows.filter(gateway_id=remote.gateway_id).update(**values)
+    if bound and remote.expires_at is not None:
+        Invoice.objects.filter(pk=attempt.invoice_id).update(expires_at=remote.expires_at)
+    attempt.refresh_from_db()
+    return bool(bound)
+
+
+def refuse(attempt, reason):
+    """The gateway surely made nothing: the attempt is over and the invoice is free for another."""
+    ledger.operate(
+        attempt.invoice_id, {}, kind="refused", reason=reason, attempt_id=attempt.pk,
+        attempt_values={"state": AttemptState.REFUSED.value, "live_key": None, "next_poll_at": None},
+    )  # fmt: skip
+    attempt.refresh_from_db()
+
+
+def mark_unknown(attempt, reason):
+    """The gateway may have made the invoice: a look-up, a callback or a person has to tell."""
+    PaymentAttempt.objects.filter(pk=attempt.pk, state=AttemptState.CREATING).update(
+        state=AttemptState.UNKNOWN, poll_error=reason, next_poll_at=timezone.now()
+    )
+    attempt.refresh_from_db()
+
+
+def flag(invoice_id, reason):
+    """Asks for a person's review, once for each reason."""
+
+    def marks(invoice, attempts, now):
+        lines = [*invoice.review_reason.splitlines(), *([] if reason in invoice.review_reason.splitlines() else [reason])]
+        return {"needs_review": True, "review_reason": "\n".join(lines)}
+
+    return ledger.operate(invoice_id, marks, kind="review", signals={"invoice_review_required"}, reason=reason)
+
+
+def next_poll(attempt, watch, now):
+    """When to ask the gateway again: often while young, then less; None once the watch after closing is over."""
+    if attempt.state == AttemptState.REFUSED:
+        return None
+    if attempt.closed_at is not None and now > attempt.closed_at + watch:
+        return None
+    age = now - (attempt.closed_at or attempt.created_at)
+    interval = next((step for limit, step in POLLING if age < limit), LONGEST_INTERVAL)
+    if attempt.closed_at is not None and attempt.status in (InvoiceStatus.PAID, InvoiceStatus.OVERPAID):
+        interval = max(interval, timedelta(hours=6))  # only a refund can still happen
+    failures = min(attempt.poll_failures, 10)
+    return now + min(LONGEST_INTERVAL, interval * 2**failures)

@@ -1,0 +1,223 @@
+"""Receives a gateway's callback: token, signature, binding, effect, answer. Knows no request and no response of Django's.
+
+Nothing is read from the database, written or called before the signature is verified.
+"""
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signing import BadSignature as BadToken
+from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
+from django.utils.datastructures import CaseInsensitiveMapping
+
+from . import conf, delivery, ledger
+from .exceptions import BadSignature, Conflict, GatewayError, MalformedCallback, MisdirectedCallback
+from .models import CallbackReceipt, PaymentAttempt
+from .orders import read_token
+from .polling import poll
+from .providers.base import Hint, Provider
+from .signals import callback_rejected
+from .statuses import Verdict
+
+__all__ = ["Answer", "Endpoint", "find_endpoint", "receive", "replay"]
+
+logger = logging.getLogger("crypto_invoices.callback")
+
+STORED_AT_MOST = 1000  # unmatched or malformed receipts of one account
+RETRY_AFTER = 60  # seconds
+POLL_TIMEOUT = 5.0  # seconds, of a poll while the gateway waits for our answer
+HINT_INTERVAL = timedelta(seconds=10)
+REJECTIONS_LOGGED = 10  # per minute and process
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The HTTP answer: status, body and, where it matters, content type and seconds until a retry."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain"
+    retry_after: int | None = None
+
+
+NOT_FOUND = Answer(404, b"not found")
+FORBIDDEN = Answer(403, b"forbidden")
+MALFORMED = Answer(400, b"malformed")
+TRY_AGAIN = Answer(503, b"try again later", retry_after=RETRY_AFTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What the URL of a callback names: an account's provider and, by its token, one attempt."""
+
+    provider: Provider
+    reference: str
+
+
+def find_endpoint(alias, token):
+    """The ``Endpoint`` of a URL, or the ``Answer`` to a wrong one; reads settings only."""
+    try:
+        return Endpoint(conf.provider_for(alias), read_token(token))
+    except conf.UnknownAccount:
+        logger.info("callback for an unknown account")
+    except BadToken:
+        logger.info("callback with an unknown token for account %s", alias)
+    except ImproperlyConfigured as error:
+        logger.error("callback for account %s cannot be verified: %s", alias, error)
+        return TRY_AGAIN
+    return NOT_FOUND
+
+
+def receive(endpoint, headers, body, *, url="", remote_addr=""):
+    """Takes one callback in and returns the ``Answer``; never raises for anything that a sender can cause."""
+    provider = endpoint.provider
+    try:
+        evidence = provider.verify(headers, body, url=url)
+    except BadSignature as error:
+        _reject(provider.alias, str(error), remote_addr)
+        return FORBIDDEN
+    except (MalformedCallback, MisdirectedCallback) as error:
+        return _guarded(_take_unusable, provider, _callback(endpoint, headers, body), error)
+    return _guarded(_take, provider, _callback(endpoint, headers, body), evidence)
+
+
+def replay(receipt):
+    """Processes a stored callback again, as if it arrived now, signature included. Returns the ``Answer``."""
+    endpoint = Endpoint(conf.provider_for(receipt.account), receipt.reference)
+    return receive(endpoint, CaseInsensitiveMapping(receipt.headers), bytes(receipt.body))
+
+
+def _callback(endpoint, headers, body):
+    names = endpoint.provider.signature_headers
+    return ledger.Callback(
+        account=endpoint.provider.alias,
+        digest=hashlib.sha256(body).hexdigest(),
+        body=body,
+        headers={name: headers[name] for name in names if name in headers},
+        reference=endpoint.reference,
+        received_at=timezone.now(),
+    )
+
+
+def _guarded(step, provider, callback, *args):
+    """A fault of ours is a 503, so that the gateway sends the callback again."""
+    try:
+        answer = step(provider, callback, *args)
+    except (DatabaseError, InterfaceError, Conflict):
+        logger.exception("callback of account %s could not be applied", callback.account)
+        return TRY_AGAIN
+    delivery.sweep_in_passing()
+    return answer
+
+
+def _take(provider, callback, evidence):
+    if isinstance(evidence, Hint):
+        return _take_hint(provider, callback, evidence)
+    applied = ledger.apply(evidence, reference=callback.reference, account=callback.account, callback=callback)
+    if applied is None:
+        return _take_unmatched(callback)
+    if applied.duplicate:
+        logger.info("duplicate callback of account %s", callback.account)
+    elif applied.verdict is Verdict.CHECK:
+        _check(callback, applied)
+    else:
+        _log(callback, applied)
+        if applied.poll:
+            _poll_soon(applied.attempt)
+    return _acknowledge(provider)
+
+
+def _acknowledge(provider):
+    ack = provider.acknowledge()
+    return Answer(ack.status, ack.body, ack.content_type)
+
+
+def _check(callback, applied):
+    """A callback that does not agree with what was ordered: the gateway's own record decides."""
+    verdict, reason = CallbackReceipt.Verdict.QUARANTINED, applied.reason
+    try:
+        polled = poll(applied.attempt, timeout=POLL_TIMEOUT)
+    except GatewayError:
+        _poll_soon(applied.attempt)
+    else:
+        if polled is not None and polled.verdict is not Verdict.QUARANTINED:
+            verdict, reason = CallbackReceipt.Verdict.APPLIED, f"{reason}; settled by a poll"
+    ledger.file_receipt(callback, verdict, reason=reason, attempt=applied.attempt)
+    logger.warning("callback of account %s %s: %s", callback.account, verdict, reason)
+
+
+def _take_hint(provider, callback, hint):
+    """An unsigned callback is worth one poll, at most once in ten seconds; what the gateway answers is the truth."""
+    attempt = PaymentAttempt.objects.select_related("invoice").filter(
+        reference=callback.reference, account=callback.account
+    ).first()  # fmt: skip
+    if attempt is None:
+        return _take_unmatched(callback)
+    now = timezone.now()
+    mine = PaymentAttempt.objects.filter(pk=attempt.pk).exclude(hinted_at__gt=now - HINT_INTERVAL).update(hinted_at=now)
+    if not mine:
+        _poll_soon(attempt)
+        return _acknowledge(provider)
+    try:
+        poll(attempt, timeout=POLL_TIMEOUT)
+    except GatewayError as error:
+        logger.warning("hint of account %s: the poll failed: %s", callback.account, error)
+        _poll_soon(attempt)
+    return _acknowledge(provider)
+
+
+def _take_unusable(provider, callback, error):
+    """A good signature over a body that cannot be read, or that belongs elsewhere: kept, and the attempt is polled."""
+    attempt = PaymentAttempt.objects.filter(reference=callback.reference, account=callback.account).first()
+    if attempt is None:
+        return _take_unmatched(callback)
+    malformed = isinstance(error, MalformedCallback)
+    verdict = CallbackReceipt.Verdict.MALFORMED if malformed else CallbackReceipt.Verdict.QUARANTINED
+    _file_capped(callback, verdict, str(error), attempt)
+    _poll_soon(attempt)
+    logger.log(logging.ERROR if malformed else logging.WARNING, "%s callback of account %s: %s", verdict, callback.account, error)
+    return MALFORMED if malformed else _acknowledge(provider)
+
+
+def _take_unmatched(callback):
+    _file_capped(callback, CallbackReceipt.Verdict.UNMATCHED, "no attempt with this reference", None)
+    logger.warning("callback of account %s names no attempt of ours", callback.account)
+    return NOT_FOUND
+
+
+def _file_capped(callback, verdict, reason, attempt):
+    stored = CallbackReceipt.objects.filter(account=callback.account, verdict=verdict)
+    if stored.count() < STORED_AT_MOST or stored.filter(digest=callback.digest).exists():
+        ledger.file_receipt(callback, verdict, reason=reason, attempt=attempt)
+
+
+def _poll_soon(attempt):
+    PaymentAttempt.objects.filter(pk=attempt.pk).update(next_poll_at=timezone.now())
+
+
+def _log(callback, applied):
+    if applied.verdict is Verdict.QUARANTINED:
+        logger.warning("quarantined callback of account %s: %s", callback.account, applied.reason)
+    elif applied.event is not None:
+        logger.info("applied %s -> %s", applied.event.old_status, applied.event.new_status)
+    else:
+        logger.info("%s callback of account %s", applied.verdict, callback.account)
+
+
+_rejections = {"minute": 0, "count": 0}
+
+
+def _reject(alias, reason, remote_addr):
+    """Tells of a forged callback in the log, a few times a minute and without its body, and by a plain signal."""
+    minute = int(time.monotonic() // 60)
+    if _rejections["minute"] != minute:
+        _rejections.update(minute=minute, count=0)
+    _rejections["count"] += 1
+    if _rejections["count"] <= REJECTIONS_LOGGED:
+        logger.warning("callback for account %s rejected: %s", alias, reason)
+    callback_rejected.send_robust(sender=None, account=alias, reason=reason, remote_addr=remote_addr)

@@ -1,0 +1,272 @@
+"""What a piece of evidence or an operator's mark changes, computed on rows that were read; nothing is written here."""
+
+from dataclasses import dataclass, field
+
+from . import conf
+from .exceptions import NotAllowed
+from .money import percent_of
+from .statuses import (
+    SETTLED,
+    AttemptFacts,
+    AttemptState,
+    InvoiceFacts,
+    InvoiceStatus,
+    Review,
+    Ruling,
+    Source,
+    Verdict,
+    judge,
+    lateness,
+    permitted,
+    reduce_invoice,
+)
+
+__all__ = ["Change", "after_evidence", "after_marks"]
+
+MARKS = ("cancelled_at", "accepted_at", "reversed_at", "refunding_at", "refunded_at")
+ENTERING = {
+    InvoiceStatus.CONFIRMING: "invoice_confirming",
+    InvoiceStatus.UNDERPAID: "invoice_underpaid",
+    InvoiceStatus.OVERPAID: "invoice_overpaid",
+    InvoiceStatus.EXPIRED: "invoice_expired",
+    InvoiceStatus.CANCELLED: "invoice_cancelled",
+    InvoiceStatus.FAILED: "invoice_failed",
+    InvoiceStatus.REFUNDING: "invoice_refunding",
+    InvoiceStatus.REFUNDED: "invoice_refunded",
+}
+
+
+@dataclass
+class Change:
+    """The new values of an attempt's and an invoice's fields (only those that differ), and the event that tells of it.
+
+    ``is_event`` says whether facts changed, which makes a new version and an event row; an answer that brings only a new
+    wording or a poll's time does not.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    poll: bool = False
+    attempt: dict = field(default_factory=dict)
+    invoice: dict = field(default_factory=dict)
+    new_transfers: list = field(default_factory=list)
+    seen_transfers: list = field(default_factory=list)  # of (Transfer, values)
+    kind: str = ""
+    signals: set = field(default_factory=set)
+    one_shot: str | None = None
+    is_event: bool = False
+
+
+def after_evidence(invoice, attempts, attempt, evidence, known, *, now, undisturbed=True):
+    """The ``Change`` that ``evidence`` makes to ``attempt``, one of ``attempts``; ``known`` are its Transfer rows."""
+    ruling = _binding(attempt, evidence)
+    if ruling is None:
+        old = InvoiceStatus(attempt.status)
+        received = _received(attempt, evidence, undisturbed)
+        tolerance = _first(invoice.underpaid_tolerance, evidence.tolerance, attempt.tolerance)
+        ruling = judge(old, evidence, received=received, due=attempt.amount, tolerance=tolerance, undisturbed=undisturbed)
+    change = Change(ruling.verdict, ruling.reason, ruling.poll)
+    if ruling.verdict in (Verdict.CHECK, Verdict.QUARANTINED):
+        if ruling.verdict is Verdict.QUARANTINED:
+            _review(change, invoice, (Review.MISFIT,), detail=ruling.reason)
+        change.is_event = bool(change.invoice)
+        return change
+    _take_transfers(change, evidence, known)
+    facts = _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known, now)
+    change.attempt = _different(attempt, _words(attempt, evidence, ruling) | facts)
+    if change.new_transfers or (change.attempt.get("amount_received") or 0) > (attempt.amount_received or 0):
+        change.signals.add("payment_received")
+    change.is_event = bool(change.new_transfers) or any(name in change.attempt for name in facts)
+    _reduce(change, invoice, attempts, attempt, evidence.source, now, extra=(ruling.review,))
+    if change.is_event and change.verdict is not Verdict.APPLIED:
+        change.verdict = Verdict.APPLIED
+    return change
+
+
+def after_marks(invoice, attempts, marks, *, now, kind, signals=(), attempt=None, attempt_values=None):
+    """The ``Change`` of a decision of ours, such as ``{"accepted_at": now}``. Raises ``NotAllowed``."""
+    change = Change(Verdict.APPLIED, attempt=dict(attempt_values or {}), invoice=dict(marks), kind=kind, signals=set(signals))
+    change.is_event = True
+    _reduce(change, invoice, attempts, attempt, Source.OPERATOR, now)
+    return change
+
+
+def _first(*values):
+    return next((value for value in values if value is not None), None)
+
+
+def _different(row, values):
+    return {name: value for name, value in values.items() if getattr(row, name) != value}
+
+
+def _binding(attempt, evidence):
+    """A ruling against evidence that is not about this attempt, or not about its price; None when it fits."""
+    remote = evidence.remote
+    misfit = None
+    if remote.kind != attempt.kind:
+        misfit = f"kind {remote.kind} instead of {attempt.kind}"
+    elif attempt.gateway_id and remote.gateway_id and attempt.gateway_id != remote.gateway_id:
+        misfit = "another id of the gateway"
+    elif remote.reference and remote.reference != attempt.reference:
+        misfit = "another reference"
+    elif not attempt.gateway_id and not remote.reference:
+        misfit = "neither the gateway's id nor our reference is known"
+    elif evidence.sandbox is not None and evidence.sandbox != attempt.sandbox:
+        misfit = "a sandbox payment" if evidence.sandbox else "a live payment on a sandbox attempt"
+    if misfit:
+        return Ruling(Verdict.QUARANTINED, reason=misfit)
+    if evidence.price_amount is not None and evidence.price_amount != attempt.amount:
+        misfit = "the price is another amount"
+    elif evidence.price_currency and evidence.price_currency.upper() != attempt.currency.upper():
+        misfit = "the price is in another currency"
+    if misfit:
+        return Ruling(Verdict.CHECK if evidence.source is Source.CALLBACK else Verdict.QUARANTINED, reason=misfit, poll=True)
+    return None
+
+
+def _received(attempt, evidence, undisturbed):
+    old, new = attempt.amount_received, evidence.received
+    if old is None or new is None:
+        return new if old is None else old
+    return new if evidence.source is Source.POLL and undisturbed else max(old, new)
+
+
+def _take_transfers(change, evidence, known):
+    rows = {row.key: row for row in known}
+    for transfer in evidence.transfers:
+        row = rows.get(transfer.key)
+        if row is None:
+            change.new_transfers.append(transfer)
+            continue
+        values = {
+            "confirmations": max(row.confirmations or 0, transfer.confirmations or 0) or row.confirmations,
+            "confirmed": row.confirmed or transfer.confirmed,
+            "value": _first(row.value, transfer.value),
+            "paid_at": _first(row.paid_at, transfer.paid_at),
+        }
+        if different := _different(row, values):
+            change.seen_transfers.append((row, different))
+
+
+def _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known, now):
+    """The attempt's facts from now on; a difference in any of them is a new version of the invoice."""
+    more = received is not None and received > (attempt.amount_received or 0)
+    settled_now = ruling.status in SETTLED and attempt.last_money_at is None
+    money = bool(change.new_transfers) or more or settled_now
+    first_money_at = attempt.first_money_at or (now if money else None)
+    times = [(t.paid_at, t.value) for t in (*known, *change.new_transfers)] or [(evidence.paid_at, None)]
+    late, paid_at = lateness(
+        _first(evidence.expires_at, attempt.expires_at),
+        told=_first(evidence.late, attempt.late),
+        transfers=times,
+        due=attempt.amount - percent_of(attempt.amount, tolerance or 0),
+        first_seen=first_money_at,
+    )
+    facts = {
+        "status": ruling.status.value,
+        "amount_received": received,
+        "amount_refunded": _first(evidence.refunded, attempt.amount_refunded),
+        "first_money_at": first_money_at,
+        "last_money_at": now if money else attempt.last_money_at,
+        "late": late if first_money_at else attempt.late,
+        "paid_at": paid_at if first_money_at else attempt.paid_at,
+        "manual": attempt.manual or (evidence.manual and ruling.verdict is not Verdict.STALE),
+        "on_hold": attempt.on_hold if ruling.verdict is Verdict.STALE else evidence.on_hold,
+    }
+    if evidence.final and ruling.verdict is not Verdict.STALE and attempt.state != AttemptState.CLOSED:
+        facts |= {"state": AttemptState.CLOSED.value, "closed_at": now, "live_key": None}
+    return facts
+
+
+def _words(attempt, evidence, ruling):
+    """What the gateway said that is no fact of the payment: kept for people and pages."""
+    words = {"gateway_id": attempt.gateway_id or evidence.remote.gateway_id}
+    if attempt.state in (AttemptState.CREATING, AttemptState.UNKNOWN):
+        words["state"] = AttemptState.OPEN.value
+    if ruling.verdict is not Verdict.STALE and evidence.source is not Source.TIMER:
+        words |= {"gateway_status": evidence.word[:64], "raw": evidence.raw.replace("\0", "\ufffd")}
+    for name in ("pay_amount", "tolerance", "expires_at"):
+        if getattr(evidence, name) is not None:
+            words[name] = getattr(evidence, name)
+    for name in ("pay_currency", "network", "address", "address_tag"):
+        if getattr(evidence, name):
+            words[name] = getattr(evidence, name)
+    return words
+
+
+def _facts(invoice, attempts, changed=None, values=None, marks=None):
+    def value(row, name):
+        return values[name] if row is changed and values and name in values else getattr(row, name)
+
+    return InvoiceFacts(
+        amount=invoice.amount,
+        attempts=tuple(
+            AttemptFacts(
+                state=AttemptState(value(row, "state")),
+                status=InvoiceStatus(value(row, "status")),
+                live=value(row, "live_key") is not None,
+                received=value(row, "amount_received"),
+                money_at=value(row, "last_money_at"),
+                late=value(row, "late"),
+                paid_at=value(row, "paid_at"),
+                deadline=value(row, "expires_at"),
+                manual=value(row, "manual"),
+                on_hold=value(row, "on_hold"),
+            )
+            for row in attempts
+        ),
+        **{name: (marks or {}).get(name, getattr(invoice, name)) for name in MARKS},
+    )
+
+
+def _reduce(change, invoice, attempts, attempt, source, now, extra=()):
+    """Completes ``change`` with the invoice's new status, flags, signals and kind."""
+    grace = conf.settings().late_grace if conf.settings().late_payment == "accept" else None
+    before = reduce_invoice(_facts(invoice, attempts), grace=grace)
+    after = reduce_invoice(_facts(invoice, attempts, attempt, change.attempt, change.invoice), grace=grace)
+    old = InvoiceStatus(invoice.status)
+    new = _status(change, old, after.status, source)
+    settled = new in SETTLED
+    values = {
+        "status": new.value,
+        "amount_received": after.received,
+        "late": after.late,
+        "manual": after.manual,
+        "on_hold": after.on_hold,
+    }
+    if new is not old:
+        change.signals.add("invoice_status_changed")
+        if new in ENTERING:
+            change.signals.add(ENTERING[new])
+    paid_at = change.invoice.get("paid_at", invoice.paid_at)
+    if settled and not after.held and paid_at is None:
+        change.signals.add("invoice_paid")
+        values["paid_at"] = now
+        change.one_shot = f"paid:{change.invoice.get('epoch', invoice.epoch)}"
+    if settled and after.held and old not in SETTLED:
+        change.signals.add("invoice_paid_late")
+    change.invoice = dict(change.invoice) | _different(invoice, values)
+    _review(change, invoice, [*(r for r in after.reviews if r not in before.reviews), *extra])
+    change.is_event = change.is_event or bool(change.invoice)
+    change.kind = change.kind or ("status" if new is not old else "payment" if "payment_received" in change.signals else "facts")
+
+
+def _status(change, old, new, source):
+    if new is old or permitted(old, new, source) == "yes" or (old, new) == (InvoiceStatus.CONFIRMING, InvoiceStatus.FAILED):
+        return new
+    if source is Source.OPERATOR:
+        raise NotAllowed(f"an invoice that is {old} cannot become {new}")
+    if permitted(old, new, Source.POLL) == "yes":
+        change.poll = True
+    return old
+
+
+def _review(change, invoice, reasons, detail=""):
+    """Flags the invoice for a person, once for each reason."""
+    texts = [f"{reason}: {detail}" if detail else str(reason) for reason in reasons if reason is not None]
+    new = [text for text in dict.fromkeys(texts) if text not in invoice.review_reason.splitlines()]
+    if new:
+        lines = [line for line in [invoice.review_reason, *new] if line]
+        change.invoice |= {"needs_review": True, "review_reason": "\n".join(lines)}
+        change.signals.add("invoice_review_required")
+        change.kind = change.kind or "review"

@@ -1,0 +1,60 @@
+"""System checks of the settings, the URLconf and the receivers."""
+
+from django.core.checks import Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch, reverse
+
+from . import conf
+from .signals import DURABLE
+
+__all__ = ["check_receivers", "check_settings", "check_urls"]
+
+
+@register("crypto_invoices")
+def check_settings(app_configs, **kwargs):
+    """E013: the settings dict; E001, E003 and E010: an account's provider, secrets and options."""
+    try:
+        aliases = conf.account_aliases()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="crypto_invoices.E012" if "TOLERANCE" in str(error) else "crypto_invoices.E013")]
+    errors = []
+    for alias in aliases:
+        try:
+            conf.build_provider(alias, conf.settings().accounts[alias])
+        except ImproperlyConfigured as error:
+            errors.append(Error(str(error), id=f"crypto_invoices.{_account_error(str(error))}"))
+    return errors
+
+
+def _account_error(text):
+    if "'PROVIDER'" in text or "PROVIDER and OPTIONS" in text:
+        return "E003"
+    return "E010" if "'base_url'" in text else "E001"
+
+
+@register("crypto_invoices")
+def check_urls(app_configs, **kwargs):
+    """E006: the callback's URL must be there."""
+    try:
+        reverse("crypto_invoices:callback", args=["account", "token"])
+    except NoReverseMatch:
+        hint = 'path("crypto-invoices/", include("crypto_invoices.urls"))'
+        return [Error("The URLs of crypto_invoices are not included.", hint=hint, id="crypto_invoices.E006")]
+    return []
+
+
+@register("crypto_invoices")
+def check_receivers(app_configs, **kwargs):
+    """W020: a receiver whose name changes with every process would be called again after each restart."""
+    unstable = sorted(
+        {
+            connection.key
+            for signal in DURABLE.values()
+            for connection in signal.connections(None)
+            if "<lambda>" in connection.key or "<locals>" in connection.key
+        }
+    )
+    return [
+        Warning(f"The receiver {key} has no stable name.", hint="Give connect() a dispatch_uid.", id="crypto_invoices.W020")
+        for key in unstable
+    ]

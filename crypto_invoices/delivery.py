@@ -1,0 +1,251 @@
+"""Hands events to receivers, once each, in order, whatever process dies in between.
+
+An event row is written in the transaction of the change it tells of. Each receiver's delivery row is written in the
+transaction in which the receiver runs: unique, so that no receiver is done twice. While a process delivers, it holds the
+invoice's oldest due event (``holder`` until ``due_at``); whoever finds it held leaves the rest to that process.
+"""
+
+import logging
+import random
+import secrets
+import time
+from datetime import timedelta
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from . import conf
+from .models import EventDelivery, Invoice, InvoiceEvent
+from .signals import DURABLE
+
+__all__ = ["deliver_invoice", "hold", "is_wanted", "sweep", "sweep_in_passing"]
+
+logger = logging.getLogger("crypto_invoices.delivery")
+
+LEASE = timedelta(seconds=30)  # a slower receiver is protected by its delivery row, not by the lease
+FIRST_DELAY, LONGEST_DELAY = 10, 6 * 3600  # seconds between tries of a receiver that fails
+GIVE_UP_AFTER = timedelta(days=7)
+SLOW = 1.0  # seconds; a receiver that takes longer delays the answer to the gateway
+PASSING_INTERVAL, PASSING_EVENTS, PASSING_BUDGET = 10.0, 5, 0.2
+
+
+def is_wanted(signals):
+    """Whether any receiver is connected to one of these signals."""
+    return any(DURABLE[name].connections(Invoice) for name in signals)
+
+
+def hold():
+    """A name under which this call may hold events."""
+    return secrets.token_hex(8)
+
+
+def deliver_invoice(invoice_id, holder=None):
+    """Calls the receivers of an invoice's due events. ``holder``: the name under which the newest was written, if by us."""
+    holder = holder or hold()
+    while True:
+        events = list(
+            InvoiceEvent.objects.filter(invoice_id=invoice_id, due_at__isnull=False)
+            .select_related("invoice", "attempt")
+            .order_by("version")
+        )
+        if not any(event.holder == holder or event.due_at <= timezone.now() for event in events):
+            return
+        if not _claim(events[0], holder):
+            if not _release(events, holder):
+                return
+            continue  # the other process may just have ended: look once more
+        _deliver_events(events, holder)
+
+
+def _claim(event, holder):
+    if event.holder == holder:
+        return True
+    now = timezone.now()
+    if event.holder and event.due_at > now:
+        return False
+    claimed = InvoiceEvent.objects.filter(pk=event.pk, due_at=event.due_at, holder=event.holder).update(
+        holder=holder, due_at=now + LEASE
+    )
+    event.holder = holder if claimed else event.holder
+    return bool(claimed)
+
+
+def _release(events, holder):
+    mine = [event.pk for event in events if event.holder == holder]
+    return mine and InvoiceEvent.objects.filter(pk__in=mine, holder=holder).update(holder="", due_at=timezone.now())
+
+
+def _deliver_events(events, holder):
+    """Goes through the events of one invoice, oldest first. A receiver that failed gets nothing newer."""
+    rows = _delivery_rows(events)
+    waiting = {}  # receiver key -> when it may be tried again
+    for event, following in zip(events, [*events[1:], None], strict=True):
+        # Holding the next event before this one is done leaves no moment in which another process could pass us.
+        alone = following is None or not _claim(following, holder)
+        next_tries = []
+        done = False
+        plan = list(_plan(event, rows))
+        for step, (name, connection, row) in enumerate(plan, 1):
+            if connection.key not in waiting and row is not None and row.next_try_at > timezone.now():
+                waiting[connection.key] = row.next_try_at
+            if connection.key not in waiting:
+                finish = step == len(plan) and not next_tries
+                try:
+                    _call(event, name, connection, row, finish=finish)
+                    done = finish
+                except ReceiverFailed as failure:
+                    if failure.next_try_at is None:
+                        continue  # given up: it stands in nobody's way any more
+                    waiting[connection.key] = failure.next_try_at
+            if connection.key in waiting:
+                next_tries.append(waiting[connection.key])
+        if not done:
+            due_at = min(next_tries, default=None)
+            InvoiceEvent.objects.filter(pk=event.pk, holder=holder).update(holder="", due_at=due_at, tries=event.tries + 1)
+        if alone:
+            return
+
+
+def _plan(event, rows):
+    for name in event.signals:
+        for connection in DURABLE[name].connections(Invoice):
+            row = rows.get((event.pk, name, connection.key))
+            if row is None or row.state == EventDelivery.State.FAILED:
+                yield name, connection, row
+
+
+def _delivery_rows(events):
+    """Rows of earlier tries by (event, signal, receiver). A single event that was just written has none."""
+    older = [event.pk for event in events if event.tries or len(events) > 1 or event.due_at <= timezone.now()]
+    rows = EventDelivery.objects.filter(event_id__in=older) if older else ()
+    return {(row.event_id, row.signal, row.receiver): row for row in rows}
+
+
+class AlreadyDone(Exception):
+    """Another process has done this receiver."""
+
+
+class ReceiverFailed(Exception):
+    """A receiver raised; ``next_try_at`` is None when it is given up."""
+
+    def __init__(self, next_try_at):
+        self.next_try_at = next_try_at
+        super().__init__()
+
+
+def _call(event, name, connection, row, *, finish):
+    """Runs one receiver and records it; with ``finish`` the event is done too. Raises ``ReceiverFailed``."""
+    started = time.monotonic()
+    try:
+        if not connection.atomic:
+            _send(event, name, connection)
+        with transaction.atomic():
+            _record_done(event, name, connection, row)
+            if connection.atomic:
+                _send(event, name, connection)
+            if finish:  # in the same transaction: one commit less for the usual single receiver
+                _finish(event)
+    except AlreadyDone:
+        if finish:
+            _finish(event)
+    except Exception as error:
+        raise ReceiverFailed(_record_failure(event, name, connection, row, error)) from error
+    elapsed = time.monotonic() - started
+    if elapsed > SLOW:
+        logger.warning("receiver %s took %.1f s over %s of event %s", connection.key, elapsed, name, event.event_id)
+
+
+def _finish(event):
+    InvoiceEvent.objects.filter(pk=event.pk).update(holder="", due_at=None)
+
+
+def _send(event, name, connection):
+    connection.call(
+        DURABLE[name],
+        Invoice,
+        invoice=event.invoice,
+        attempt=event.attempt,
+        event_id=event.event_id,
+        old_status=event.old_status,
+        new_status=event.new_status,
+    )
+
+
+def _record_done(event, name, connection, row):
+    now = timezone.now()
+    if row is not None:
+        todo = EventDelivery.objects.filter(pk=row.pk, state=EventDelivery.State.FAILED)
+        if not todo.update(state=EventDelivery.State.DONE, tries=row.tries + 1, next_try_at=None, error="", updated_at=now):
+            raise AlreadyDone
+        return
+    try:
+        EventDelivery(
+            event=event, signal=name, receiver=connection.key, state=EventDelivery.State.DONE, tries=1, updated_at=now
+        ).save(force_insert=True)
+    except IntegrityError:
+        raise AlreadyDone from None
+
+
+def _record_failure(event, name, connection, row, error):
+    now = timezone.now()
+    tries = (row.tries if row is not None else 0) + 1
+    given_up = now - event.created_at > GIVE_UP_AFTER
+    delay = random.uniform(FIRST_DELAY, max(FIRST_DELAY, min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(tries, 12))))
+    values = {
+        "state": EventDelivery.State.GIVEN_UP if given_up else EventDelivery.State.FAILED,
+        "tries": tries,
+        "next_try_at": None if given_up else now + timedelta(seconds=delay),
+        "error": f"{type(error).__name__}: {error}"[:2000],
+        "updated_at": now,
+    }
+    logger.error(
+        "receiver %s failed on %s of event %s (try %d%s)",
+        connection.key, name, event.event_id, tries, ", given up" if given_up else "", exc_info=error,
+    )  # fmt: skip
+    EventDelivery.objects.update_or_create(event=event, signal=name, receiver=connection.key, defaults=values)
+    if given_up:
+        notify("given_up", event.invoice, f"{connection.key} was given up on {name} after {tries} tries: {values['error']}")
+        return None
+    return values["next_try_at"]
+
+
+def notify(kind, invoice, text):
+    """Tells the staff through ``NOTIFY``; its own failure is logged, never raised."""
+    try:
+        import_string(conf.settings().notify)(kind, invoice, text)
+    except Exception:
+        logger.exception("NOTIFY failed on %s", kind)
+
+
+def sweep(*, limit=None, budget=None):
+    """Delivers what is due, at most ``limit`` invoices and starting none after ``budget`` seconds; returns how many."""
+    started = time.monotonic()
+    seen = set()
+    while limit is None or len(seen) < limit:
+        due = InvoiceEvent.objects.filter(due_at__lte=timezone.now()).order_by("due_at").values_list("invoice_id", flat=True)
+        fresh = [invoice_id for invoice_id in dict.fromkeys(due[: min(limit or 100, 100)]) if invoice_id not in seen]
+        if not fresh:
+            break
+        for invoice_id in fresh:
+            if budget is not None and time.monotonic() - started > budget:
+                return len(seen)
+            seen.add(invoice_id)
+            deliver_invoice(invoice_id)
+    return len(seen)
+
+
+_last_passing = 0.0
+
+
+def sweep_in_passing():
+    """A small sweep at the end of any request or service call, at most once per ten seconds and process."""
+    global _last_passing
+    now = time.monotonic()
+    if now - _last_passing < PASSING_INTERVAL or transaction.get_connection().in_atomic_block:
+        return
+    _last_passing = now
+    try:
+        sweep(limit=PASSING_EVENTS, budget=PASSING_BUDGET)
+    except Exception:
+        logger.exception("sweeping failed")

@@ -1,0 +1,300 @@
+"""The only writer of a payment's state.
+
+Every change takes the same way: read plainly, compute (``changes``), then one transaction whose first statement is a
+write: the callback's receipt, which a duplicate cannot pass, then the invoice by compare-and-swap on its version, the
+attempt, the transfers and the event. Who lost the race reads and computes again.
+"""
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from . import conf, delivery
+from .changes import after_evidence, after_marks
+from .exceptions import Conflict
+from .models import CallbackReceipt, Invoice, InvoiceEvent, PaymentAttempt, Transfer
+from .signals import DURABLE
+from .statuses import Source, Verdict
+
+__all__ = ["Applied", "Callback", "apply", "file_receipt", "operate", "write_event"]
+
+logger = logging.getLogger("crypto_invoices.ledger")
+
+TRIES = 5
+ENDING = (CallbackReceipt.Verdict.APPLIED, CallbackReceipt.Verdict.STALE)
+_RECEIPT_VERDICT = {
+    Verdict.APPLIED: CallbackReceipt.Verdict.APPLIED,
+    Verdict.UNCHANGED: CallbackReceipt.Verdict.STALE,
+    Verdict.STALE: CallbackReceipt.Verdict.STALE,
+    Verdict.QUARANTINED: CallbackReceipt.Verdict.QUARANTINED,
+}
+
+
+@dataclass(slots=True)
+class Callback:
+    """A callback whose signature is good, to be filed together with its effect. ``digest``: SHA-256 hex of ``body``."""
+
+    account: str
+    digest: str
+    body: bytes
+    headers: dict
+    reference: str
+    received_at: datetime
+    known: bool = False  # filed before, with a verdict that was not the end
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of a piece of news. ``attempt`` and ``invoice`` are as they are now; ``event`` is None without a change."""
+
+    verdict: Verdict
+    invoice: Invoice | None = None
+    attempt: PaymentAttempt | None = None
+    event: InvoiceEvent | None = None
+    duplicate: bool = False
+    reason: str = ""
+    poll: bool = False
+
+
+class Lost(Exception):
+    """Somebody else changed the invoice first."""
+
+
+class Known(Exception):
+    """The callback was filed before."""
+
+
+def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=None, since_version=None, reason="", user=None):
+    """Applies ``evidence`` to the attempt with this ``reference`` (of this ``account``) or ``attempt_id``.
+
+    ``since_version`` is the invoice's version when a poll's request started. Returns ``Applied``, or None where there is
+    no such attempt. With the verdict ``CHECK`` nothing was written. Raises ``Conflict`` when others kept coming first.
+    """
+    filters = {"pk": attempt_id} if attempt_id is not None else {"reference": reference, "account": account}
+
+    def attempt_once():
+        invoice, attempts, attempt = _load(**filters)
+        if attempt is None:
+            return None
+        known = list(attempt.transfers.all()) if attempt.first_money_at else []
+        change = after_evidence(
+            invoice, attempts, attempt, evidence, known,
+            now=timezone.now(), undisturbed=since_version is None or since_version == invoice.version,
+        )  # fmt: skip
+        applied = Applied(change.verdict, invoice, attempt, reason=change.reason, poll=change.poll)
+        if change.verdict is Verdict.CHECK:
+            return applied
+        if not change.is_event:
+            return _note(applied, change, callback)
+        applied.event = _write(change, invoice, attempt, evidence.source, callback=callback, reason=reason, user=user)
+        return applied
+
+    return _again(attempt_once, callback)
+
+
+def operate(
+    invoice_id, marks, *, kind, signals=(), user=None, reason="", data=None, attempt_id=None, attempt_values=None, also=None
+):  # fmt: skip
+    """Applies a decision of ours rather than news: an operator's marks, or a step in an attempt's own life.
+
+    ``marks`` are new values of the invoice's fields, or a callable ``(invoice, attempts, now)`` that returns them and may
+    raise to refuse; ``attempt_values`` the same for one attempt. ``also(invoice)`` runs in the same transaction. Returns
+    ``Applied``. Raises ``NotAllowed`` or ``Conflict``.
+    """
+
+    def operate_once():
+        attempts = list(PaymentAttempt.objects.filter(invoice_id=invoice_id).order_by("pk"))
+        invoice = Invoice.objects.get(pk=invoice_id)
+        attempt = next((row for row in attempts if row.pk == attempt_id), None)
+        now = timezone.now()
+        values = marks(invoice, attempts, now) if callable(marks) else marks
+        change = after_marks(
+            invoice, attempts, values, now=now, kind=kind, signals=signals, attempt=attempt, attempt_values=attempt_values
+        )
+        event = _write(change, invoice, attempt, Source.OPERATOR, reason=reason, user=user, data=data, also=also)
+        return Applied(change.verdict, invoice, attempt, event)
+
+    return _again(operate_once)
+
+
+def _load(**filters):
+    """The invoice, all its attempts (oldest first) and the one asked for, in one statement; Nones without it."""
+    rows = list(
+        PaymentAttempt.objects.filter(**{f"invoice__attempts__{name}": value for name, value in filters.items()})
+        .select_related("invoice")
+        .order_by("pk")
+    )
+    for row in rows:
+        if all(getattr(row, name) == value for name, value in filters.items()):
+            return row.invoice, rows, row
+    return None, [], None
+
+
+def _again(once, callback=None):
+    """Runs ``once`` until it neither lost a race nor met trouble of the database that passes."""
+    nested = connection.in_atomic_block
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))
+        try:
+            return once()
+        except Lost:
+            continue
+        except Known:
+            if _count_again(callback):
+                return Applied(Verdict.UNCHANGED, duplicate=True)
+            callback.known = True
+        except (OperationalError, InterfaceError):
+            if nested or attempt == TRIES - 1:
+                raise
+            connection.close_if_unusable_or_obsolete()
+    raise Conflict("others kept changing the invoice first; try again")
+
+
+def _write(change, invoice, attempt, source, *, callback=None, user=None, reason="", data=None, also=None):
+    """One version of the invoice, in one transaction; the rows in memory follow. Raises ``Lost`` or ``Known``."""
+    old_status = invoice.status
+    with transaction.atomic():
+        receipt = _file(callback, _RECEIPT_VERDICT[change.verdict], change.reason, attempt) if callback else None
+        _swap(invoice, change.invoice)
+        _write_attempt(change, attempt)
+        if also:
+            also(invoice)
+        event = write_event(
+            invoice, attempt=attempt, kind=change.kind, old_status=old_status, signals=change.signals, source=source,
+            user=user, reason=reason or change.reason, receipt=receipt, data=data or {}, one_shot=change.one_shot,
+        )  # fmt: skip
+        if "invoice_review_required" in change.signals:
+            transaction.on_commit(partial(delivery.notify, "review", invoice, invoice.review_reason), robust=True)
+    for name, value in change.attempt.items():
+        setattr(attempt, name, value)
+    return event
+
+
+def _swap(invoice, values):
+    """Compare-and-swap on the version. Raises ``Lost``."""
+    version = invoice.version + 1
+    if not Invoice.objects.filter(pk=invoice.pk, version=invoice.version).update(version=version, **values):
+        raise Lost
+    invoice.version = version
+    for name, value in values.items():
+        setattr(invoice, name, value)
+
+
+def write_event(invoice, *, kind, old_status, signals, source, deliver=True, **fields):
+    """The event row of the invoice's current version, in the caller's transaction; with ``deliver``, its receivers are
+    called right after the commit, unless a worker does it. Signals keep the fixed order of ``signals.DURABLE``."""
+    now = timezone.now()
+    ordered = [name for name in DURABLE if name in signals]
+    wanted = delivery.is_wanted(ordered)
+    inline = wanted and conf.settings().dispatch == "inline"
+    holder = delivery.hold() if inline else ""
+    event = InvoiceEvent(
+        invoice=invoice,
+        version=invoice.version,
+        kind=kind,
+        old_status=old_status,
+        new_status=invoice.status,
+        signals=ordered,
+        source=source.value,
+        created_at=now,
+        due_at=(now + delivery.LEASE if inline else now) if wanted else None,
+        holder=holder,
+        **fields,
+    )
+    event.save(force_insert=True)
+    if inline and deliver:
+        transaction.on_commit(partial(delivery.deliver_invoice, invoice.pk, holder), robust=True)
+    return event
+
+
+def _note(applied, change, callback):
+    """Files what brought no change of facts: a receipt, a new wording, more confirmations. No version, no event."""
+    if callback and _count_again(callback):
+        applied.duplicate = True
+        return applied
+    with transaction.atomic():
+        if callback:
+            _file(callback, _RECEIPT_VERDICT[change.verdict], change.reason, applied.attempt)
+        _write_attempt(change, applied.attempt)
+    for name, value in change.attempt.items():
+        setattr(applied.attempt, name, value)
+    return applied
+
+
+def _write_attempt(change, attempt):
+    if change.attempt:
+        PaymentAttempt.objects.filter(pk=attempt.pk).update(**change.attempt)
+    if change.new_transfers:
+        Transfer.objects.bulk_create(
+            Transfer(
+                attempt=attempt,
+                key=transfer.key[:190],
+                tx_hash=transfer.tx_hash[:190],
+                amount=transfer.amount,
+                currency=transfer.currency[:32],
+                network=transfer.network[:64],
+                value=transfer.value,
+                address=transfer.address[:255],
+                sender=transfer.sender[:255],
+                confirmations=transfer.confirmations,
+                confirmed=transfer.confirmed,
+                explorer_url=transfer.explorer_url,
+                paid_at=transfer.paid_at,
+            )
+            for transfer in change.new_transfers
+        )
+    for row, values in change.seen_transfers:
+        Transfer.objects.filter(pk=row.pk).update(**values)
+
+
+def _file(callback, verdict, reason, attempt):
+    """The receipt of a callback, as the first write of the transaction. Raises ``Known`` when it was filed before."""
+    if callback.known:
+        stored = CallbackReceipt.objects.filter(account=callback.account, digest=callback.digest)
+        values = {"verdict": verdict, "reason": reason, "attempt": attempt, "seen": F("seen") + 1}
+        if not stored.exclude(verdict__in=ENDING).update(**values):
+            raise Known
+        return stored.get()
+    receipt = CallbackReceipt(
+        account=callback.account,
+        digest=callback.digest,
+        body=callback.body,
+        headers=callback.headers,
+        reference=callback.reference,
+        attempt=attempt,
+        verdict=verdict,
+        reason=reason,
+        received_at=callback.received_at,
+    )
+    try:
+        receipt.save(force_insert=True)
+    except IntegrityError:
+        raise Known from None  # the whole transaction rolls back; the next round starts from the stored receipt
+    return receipt
+
+
+def file_receipt(callback, verdict, *, reason="", attempt=None):
+    """Files a callback that changes nothing, with a verdict of ``CallbackReceipt``; a known one is counted."""
+
+    def file_once():
+        with transaction.atomic():
+            _file(callback, verdict, reason, attempt)
+
+    _again(file_once, callback)
+
+
+def _count_again(callback):
+    """Whether this callback was filed with an ending verdict before; counts it. On SQLite, where one writer excludes
+    all others, nothing is written, so that a duplicate is answered while a receiver still runs."""
+    stored = CallbackReceipt.objects.filter(account=callback.account, digest=callback.digest, verdict__in=ENDING)
+    if connection.vendor == "sqlite":
+        return stored.exists()
+    return bool(stored.update(seen=F("seen") + 1))
