@@ -19,7 +19,7 @@ def pytest_runtest_setup(item):
 def pytest_runtest_makereport(item, call):
     """A secret in what a test printed or logged is a failure."""
     report = yield
-    for title, text in report.sections:
+    for title, text in report.sections if report.when == "teardown" else ():  # the sections of all phases
         for name, canary in settings.CANARIES.items():
             if canary in text:
                 report.outcome = "failed"

@@ -1,3 +1,6 @@
+import logging
+
+from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import JsonResponse
@@ -11,6 +14,8 @@ from crypto_invoices.services import create_invoice
 from .cart import Cart, OtherCurrency
 from .forms import CheckoutForm
 from .models import Order, OrderLine, Product
+
+logger = logging.getLogger(__name__)
 
 
 @require_GET
@@ -45,7 +50,7 @@ def checkout(request):
     cart = Cart(request)
     if not cart.lines:
         return redirect("shop:cart")
-    form = CheckoutForm(request.POST or None)
+    form = CheckoutForm(request.POST if request.method == "POST" else None)
     if not form.is_valid():
         return render(request, "shop/checkout.html", {"cart": cart, "form": form})
     with transaction.atomic():
@@ -72,12 +77,13 @@ def go_and_pay(request, order):
             order_id=order.number,
             email=order.email,
             description=f"Order {order.number}",
-            return_url=request.build_absolute_uri(order.get_absolute_url()),
+            return_url=settings.CRYPTO_INVOICES["BASE_URL"] + order.get_absolute_url(),
             idempotency_key=f"order-{order.number}",
         )
         destination = invoice
     except CryptoInvoicesError as error:
-        messages.error(request, "The payment service cannot be reached at the moment. Your order is kept: please try again soon.")
+        logger.warning("order %s: %s", order, error)
+        messages.error(request, "The payment could not be started. Your order is kept: please try again soon.")
         invoice = error.invoice
         destination = order
     Order.objects.filter(pk=order.pk).update(invoice=invoice)

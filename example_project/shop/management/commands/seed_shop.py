@@ -15,10 +15,11 @@ PRODUCTS = [
 class Command(BaseCommand):
     help = "Puts a few products into the shop, or sets their prices back."
 
-    def handle(self, **options):
+    def handle(self, *, verbosity, **options):
         for slug, name, description, price, currency in PRODUCTS:
             Product.objects.update_or_create(
                 slug=slug,
                 defaults={"name": name, "description": description, "price": Decimal(price), "currency": currency},
             )
-        self.stdout.write(f"{len(PRODUCTS)} products")
+        if verbosity:
+            self.stdout.write(f"{len(PRODUCTS)} products")
