@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 from . import conf
 from .models import EventDelivery, Invoice, InvoiceEvent
 from .signals import DURABLE
+from .statements import Reading, insert, update
 
 __all__ = ["deliver_invoice", "hold", "is_wanted", "sweep", "sweep_in_passing"]
 
@@ -28,6 +29,14 @@ FIRST_DELAY, LONGEST_DELAY = 10, 6 * 3600  # seconds between tries of a receiver
 GIVE_UP_AFTER = timedelta(days=7)
 SLOW = 1.0  # seconds; a receiver that takes longer delays the answer to the gateway
 PASSING_INTERVAL, PASSING_EVENTS, PASSING_BUDGET = 10.0, 5, 0.2
+
+
+_due_events = Reading(
+    lambda invoice: InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False)
+    .select_related("invoice", "attempt")
+    .order_by("version"),
+    invoice=-1,
+)
 
 
 def is_wanted(signals):
@@ -44,11 +53,7 @@ def deliver_invoice(invoice_id, holder=None):
     """Calls the receivers of an invoice's due events. ``holder``: the name under which the newest was written, if by us."""
     holder = holder or hold()
     while True:
-        events = list(
-            InvoiceEvent.objects.filter(invoice_id=invoice_id, due_at__isnull=False)
-            .select_related("invoice", "attempt")
-            .order_by("version")
-        )
+        events = _due_events(invoice=invoice_id)
         if not any(event.holder == holder or event.due_at <= timezone.now() for event in events):
             return
         if not _claim(events[0], holder):
@@ -157,7 +162,7 @@ def _call(event, name, connection, row, *, finish):
 
 
 def _finish(event):
-    InvoiceEvent.objects.filter(pk=event.pk).update(holder="", due_at=None)
+    update(InvoiceEvent, {"pk": event.pk}, {"holder": "", "due_at": None})
 
 
 def _send(event, name, connection):
@@ -180,9 +185,11 @@ def _record_done(event, name, connection, row):
             raise AlreadyDone
         return
     try:
-        EventDelivery(
-            event=event, signal=name, receiver=connection.key, state=EventDelivery.State.DONE, tries=1, updated_at=now
-        ).save(force_insert=True)
+        insert(
+            EventDelivery(
+                event=event, signal=name, receiver=connection.key, state=EventDelivery.State.DONE, tries=1, updated_at=now
+            )
+        )
     except IntegrityError:
         raise AlreadyDone from None
 

@@ -21,6 +21,7 @@ from .changes import after_evidence, after_marks
 from .exceptions import Conflict
 from .models import CallbackReceipt, Invoice, InvoiceEvent, PaymentAttempt, Transfer
 from .signals import DURABLE
+from .statements import Reading, insert, update
 from .statuses import Source, Verdict
 
 __all__ = ["Applied", "Callback", "apply", "file_receipt", "operate", "write_event"]
@@ -77,13 +78,14 @@ def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=N
     ``since_version`` is the invoice's version when a poll's request started. Returns ``Applied``, or None where there is
     no such attempt. With the verdict ``CHECK`` nothing was written. Raises ``Conflict`` when others kept coming first.
     """
-    filters = {"pk": attempt_id} if attempt_id is not None else {"reference": reference, "account": account}
 
-    def attempt_once():
-        invoice, attempts, attempt = _load(**filters)
-        if attempt is None:
+    def apply_once():
+        attempts = _by_attempt(pk=attempt_id) if reference is None else _by_reference(reference=reference, account=account)
+        if not attempts:
             return None
-        known = list(attempt.transfers.all()) if attempt.first_money_at else []
+        attempt = next(row for row in attempts if row.pk == attempt_id or row.reference == reference)
+        invoice = attempt.invoice
+        known = _transfers(attempt=attempt.pk) if attempt.first_money_at else []
         change = after_evidence(
             invoice, attempts, attempt, evidence, known,
             now=timezone.now(), undisturbed=since_version is None or since_version == invoice.version,
@@ -96,7 +98,7 @@ def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=N
         applied.event = _write(change, invoice, attempt, evidence.source, callback=callback, reason=reason, user=user)
         return applied
 
-    return _again(attempt_once, callback)
+    return _again(apply_once, callback)
 
 
 def operate(
@@ -124,17 +126,20 @@ def operate(
     return _again(operate_once)
 
 
-def _load(**filters):
-    """The invoice, all its attempts (oldest first) and the one asked for, in one statement; Nones without it."""
-    rows = list(
-        PaymentAttempt.objects.filter(**{f"invoice__attempts__{name}": value for name, value in filters.items()})
-        .select_related("invoice")
-        .order_by("pk")
+# All attempts of the invoice to which one attempt belongs, oldest first, each with the invoice.
+_by_reference = Reading(
+    lambda reference, account: PaymentAttempt.objects.filter(
+        invoice__attempts__reference=reference, invoice__attempts__account=account
     )
-    for row in rows:
-        if all(getattr(row, name) == value for name, value in filters.items()):
-            return row.invoice, rows, row
-    return None, [], None
+    .select_related("invoice")
+    .order_by("pk"),
+    reference="reference",
+    account="account",
+)
+_by_attempt = Reading(
+    lambda pk: PaymentAttempt.objects.filter(invoice__attempts__pk=pk).select_related("invoice").order_by("pk"), pk=-1
+)
+_transfers = Reading(lambda attempt: Transfer.objects.filter(attempt_id=attempt).order_by("pk"), attempt=-1)
 
 
 def _again(once, callback=None):
@@ -181,7 +186,7 @@ def _write(change, invoice, attempt, source, *, callback=None, user=None, reason
 def _swap(invoice, values):
     """Compare-and-swap on the version. Raises ``Lost``."""
     version = invoice.version + 1
-    if not Invoice.objects.filter(pk=invoice.pk, version=invoice.version).update(version=version, **values):
+    if not update(Invoice, {"pk": invoice.pk, "version": invoice.version}, {"version": version, **values}):
         raise Lost
     invoice.version = version
     for name, value in values.items():
@@ -209,7 +214,7 @@ def write_event(invoice, *, kind, old_status, signals, source, deliver=True, **f
         holder=holder,
         **fields,
     )
-    event.save(force_insert=True)
+    insert(event)
     if inline and deliver:
         transaction.on_commit(partial(delivery.deliver_invoice, invoice.pk, holder), robust=True)
     return event
@@ -231,9 +236,9 @@ def _note(applied, change, callback):
 
 def _write_attempt(change, attempt):
     if change.attempt:
-        PaymentAttempt.objects.filter(pk=attempt.pk).update(**change.attempt)
-    if change.new_transfers:
-        Transfer.objects.bulk_create(
+        update(PaymentAttempt, {"pk": attempt.pk}, change.attempt)
+    for transfer in change.new_transfers:
+        insert(
             Transfer(
                 attempt=attempt,
                 key=transfer.key[:190],
@@ -249,10 +254,9 @@ def _write_attempt(change, attempt):
                 explorer_url=transfer.explorer_url,
                 paid_at=transfer.paid_at,
             )
-            for transfer in change.new_transfers
         )
     for row, values in change.seen_transfers:
-        Transfer.objects.filter(pk=row.pk).update(**values)
+        update(Transfer, {"pk": row.pk}, values)
 
 
 def _file(callback, verdict, reason, attempt):
@@ -275,7 +279,7 @@ def _file(callback, verdict, reason, attempt):
         received_at=callback.received_at,
     )
     try:
-        receipt.save(force_insert=True)
+        insert(receipt)
     except IntegrityError:
         raise Known from None  # the whole transaction rolls back; the next round starts from the stored receipt
     return receipt
