@@ -1,0 +1,239 @@
+"""What all pretended gateways share: choosing a coin, money that comes, the clock. A gateway file adds its own words."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import ROUND_UP, Decimal
+
+from django.http import HttpResponse
+from django.urls import reverse
+
+from . import coins, conf, misbehaviour
+from .errors import BadField, Refused
+from .models import new_number
+
+_STEP = Decimal("0.00000001")
+
+
+@dataclass(frozen=True)
+class Action:
+    """A button: its label, who presses it, and the inputs that it takes."""
+
+    label: str
+    who: str
+    fields: tuple = ()
+
+
+ACTIONS = {
+    "choose": Action("Choose", "payer", ("currency", "network")),
+    "pay": Action("Pay in full", "payer", ("amount", "currency", "network")),
+    "pay_part": Action("Pay a part", "payer", ("amount", "currency", "network")),
+    "pay_more": Action("Pay too much", "payer", ("amount", "currency", "network")),
+    "confirm": Action("Confirm the transfers", "network"),
+    "expire": Action("Let the time run out", "clock"),
+    "accept": Action("Accept by hand", "merchant"),
+    "refund": Action("Start a refund", "merchant"),
+    "finish_refund": Action("Finish the refund", "merchant"),
+}
+
+
+class Gateway:
+    """One pretended gateway. A subclass sets the attributes and writes the methods that raise ``NotImplementedError``."""
+
+    name = ""  # the module's name and the URL segment
+    title = ""
+    settings = {}  # its keys in SIMULATOR, with defaults whose types are the types
+    urlpatterns = []
+    open_statuses = ()  # the clock ends these
+    retry_delays = ()  # seconds after each failed attempt
+    never = "the gateway has no such thing"  # the reason for an action that is not in ``rules``
+    rules = {}  # action -> (statuses that allow it, source)
+
+    # What a gateway file writes
+
+    def on_money(self, payment, transfer, now):
+        """A transfer was seen, or confirmed: ``transfer`` says which. Set the status, write callbacks."""
+        raise NotImplementedError
+
+    def on_clock(self, payment, now):
+        """The time of an open payment is up."""
+        raise NotImplementedError
+
+    def rest(self, payment):
+        """What is still to be sent, in the chosen coin; asked only where there are a price and a coin."""
+        raise NotImplementedError
+
+    def authenticate(self, request):
+        """The account whose credentials the call carries. Raises ``api.ApiError``."""
+        raise NotImplementedError
+
+    def success(self, data):
+        """The answer to a call that went well."""
+        raise NotImplementedError
+
+    def refuse(self, error):
+        """The answer to a call that raised this ``api.ApiError``."""
+        raise NotImplementedError
+
+    def callback_accepted(self, status, answer):
+        """Whether that answer to a callback ends its delivery."""
+        raise NotImplementedError
+
+    def options(self, payment):
+        """(symbol, network) pairs that the payer may choose from."""
+        return [(symbol, network) for symbol, coin in coins.COINS.items() for network in coin.networks]
+
+    def links(self, payment):
+        """(label, URL) pairs that the payer's page shows in this state."""
+        return []
+
+    def failure(self, status):
+        """The gateway's own answer when it is overloaded or broken."""
+        return HttpResponse(f"{status}", status=status, content_type="text/plain")
+
+    def obstacle(self, payment, action):
+        """A ``Refused`` beyond the statuses of ``rules``, or None."""
+        return None
+
+    # Shared
+
+    @property
+    def account_settings(self):
+        return conf.account(self)
+
+    def payer_page(self, request, payment):
+        """The absolute URL of the payment's page."""
+        return request.build_absolute_uri(reverse("simulator:pay", args=[self.name, payment.gateway_id]))
+
+    def refusal(self, payment, action):
+        """Why the action is not possible now, as a ``Refused``, or None."""
+        if action not in self.rules:
+            return Refused(f"{self.title} cannot {action}: {self.never}", "no source names it")
+        statuses, source = self.rules[action]
+        if payment.status not in statuses:
+            return Refused(f"{action} is not possible while the payment is {payment.status}", source)
+        if action == "confirm" and not payment.transfers.filter(confirmed_at=None).exists():
+            return Refused("no transfer waits for a confirmation", source)
+        return self.obstacle(payment, action)
+
+    def offered(self, payment):
+        """The names of the actions that are possible now."""
+        return [action for action in ACTIONS if self.refusal(payment, action) is None]
+
+    def advance(self, payment, now):
+        """Let the clock work: confirm what confirms itself, then see whether the time is up."""
+        for transfer in payment.transfers.filter(confirmed_at=None, confirm_at__lte=now):
+            self._confirm(payment, transfer, now)
+        if payment.status in self.open_statuses and payment.expires_at and now >= payment.expires_at:
+            self.on_clock(payment, now)
+
+    def choose(self, payment, now, currency="", network=""):
+        """The payer takes a coin and a network: a new address, and the amount in that coin."""
+        symbol, network = self.option(payment, currency, network)
+        payment.pay_currency, payment.network = symbol, network
+        payment.address = coins.new_address(network)
+        payment.memo = new_number(8) if coins.NETWORKS[network].memo else ""
+        payment.pay_amount = self.rest(payment)
+
+    def pay(self, payment, now, amount=None, currency="", network=""):
+        """The payer sends ``amount`` of the coin, or all that is asked."""
+        self._choose_for(payment, now, currency, network)
+        self.receive(payment, now, amount or self._positive_rest(payment))
+
+    def pay_part(self, payment, now, amount=None, currency="", network=""):
+        """The payer sends less than is asked, half of it if nothing is said."""
+        self._choose_for(payment, now, currency, network)
+        rest = self._positive_rest(payment)
+        amount = amount or round_coin(rest / 2)
+        if amount >= rest:
+            raise BadField("amount", f"a part is less than {rest} {payment.pay_currency}")
+        self.receive(payment, now, amount)
+
+    def pay_more(self, payment, now, amount=None, currency="", network=""):
+        """The payer sends more than is asked, a tenth more if nothing is said."""
+        self._choose_for(payment, now, currency, network)
+        rest = self._positive_rest(payment)
+        amount = amount or round_coin(rest * Decimal("1.1"))
+        if amount <= rest:
+            raise BadField("amount", f"too much is more than {rest} {payment.pay_currency}")
+        self.receive(payment, now, amount)
+
+    def confirm(self, payment, now):
+        """The network confirms every transfer that waits."""
+        for transfer in payment.transfers.filter(confirmed_at=None):
+            self._confirm(payment, transfer, now)
+
+    def expire(self, payment, now):
+        """The time is up: the deadline is moved to now."""
+        payment.expires_at = now
+
+    def _choose_for(self, payment, now, currency, network):
+        named = (currency or payment.pay_currency, network or payment.network)
+        if not payment.address or named != (payment.pay_currency, payment.network):
+            symbol, network = self.option(payment, currency or payment.pay_currency, network)
+            if payment.address and (symbol, network) == (payment.pay_currency, payment.network):
+                return  # another name for the same network
+            refusal = self.refusal(payment, "choose")
+            if refusal:
+                raise refusal
+            self.choose(payment, now, symbol, network)
+
+    def option(self, payment, currency, network):
+        """The (symbol, network) that the payer named, completed from what is on offer. Raises ``BadField``."""
+        options = self.options(payment)
+        symbol = currency.upper() or options[0][0]
+        networks = [key for coin, key in options if coin == symbol]
+        if not networks:
+            raise BadField("currency", f"one of {', '.join(dict(options))}")
+        key = coins.find_network(network) if network else networks[0]
+        if key not in networks:
+            raise BadField("network", f"for {symbol} one of {', '.join(networks)}")
+        return symbol, key
+
+    def _positive_rest(self, payment):
+        rest = self.rest(payment)
+        if rest <= 0:
+            raise Refused("nothing is left to pay", "the amount asked for was sent already")
+        return rest
+
+    def receive(self, payment, now, amount):
+        """Money is seen on its way to the payment's address."""
+        by_hand = misbehaviour.take(self.name, "confirm_by_hand")
+        transfer = payment.transfers.create(
+            tx_hash=coins.new_hash(payment.network),
+            amount=amount,
+            currency=payment.pay_currency,
+            network=payment.network,
+            address=payment.address,
+            memo=payment.memo,
+            sender=coins.new_address(payment.network),
+            price=coins.usd_price(payment.pay_currency),
+            late=bool(payment.expires_at and now >= payment.expires_at),
+            seen_at=now,
+            confirm_at=None if by_hand else now + timedelta(seconds=float(conf.get("CONFIRM_SECONDS"))),
+        )
+        self.on_money(payment, transfer, now)
+
+    def _confirm(self, payment, transfer, now):
+        transfer.confirmed_at = now
+        transfer.save(update_fields=["confirmed_at"])
+        self.on_money(payment, transfer, now)
+
+
+def confirmations(transfer):
+    """How many confirmations the network shows: one while it waits, then as many as it asks for."""
+    return coins.NETWORKS[transfer.network].confirmations if transfer.confirmed else 1
+
+
+def round_coin(amount):
+    """Up to the eighth decimal, so that what is asked for is never short of the price."""
+    return amount.quantize(_STEP, rounding=ROUND_UP)
+
+
+def unix(moment):
+    """Unix seconds."""
+    return int(moment.timestamp())
+
+
+def usd_sent(payment, **which):
+    """What was sent to the payment, in USD, of the transfers that match."""
+    return sum((transfer.usd for transfer in payment.transfers.filter(**which)), Decimal(0))
