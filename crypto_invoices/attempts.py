@@ -53,7 +53,7 @@ def replace_attempt(invoice_id, old, attempt_fields, *, user=None, reason=""):
 
     with transaction.atomic(durable=True):
         ledger.operate(
-            invoice_id, {}, kind="attempt", user=user, reason=reason, also=make,
+            invoice_id, lambda invoice, attempts, now: {"attempt_count": invoice.attempt_count + 1}, kind="attempt", user=user, reason=reason, also=make,
             attempt_id=old.pk if old else None,
             attempt_values={"state": AttemptState.SUPERSEDED.value, "live_key": None} if old else None,
         )  # fmt: skip

@@ -80,11 +80,15 @@ def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=N
     """
 
     def apply_once():
-        attempts = _by_attempt(pk=attempt_id) if reference is None else _by_reference(reference=reference, account=account)
-        if not attempts:
+        found = _by_pk(pk=attempt_id) if reference is None else _by_reference(reference=reference, account=account)
+        if not found:
             return None
-        attempt = next(row for row in attempts if row.pk == attempt_id or row.reference == reference)
-        invoice = attempt.invoice
+        attempt, invoice = found[0], found[0].invoice
+        if callback and attempt.gateway_status == evidence.word and _count_again(callback):
+            return Applied(Verdict.UNCHANGED, invoice, attempt, duplicate=True)
+        attempts = found
+        if invoice.attempt_count > 1:
+            attempts = [attempt if row.pk == attempt.pk else row for row in _siblings(invoice=invoice.pk)]
         known = _transfers(attempt=attempt.pk) if attempt.first_money_at else []
         change = after_evidence(
             invoice, attempts, attempt, evidence, known,
@@ -126,18 +130,15 @@ def operate(
     return _again(operate_once)
 
 
-# All attempts of the invoice to which one attempt belongs, oldest first, each with the invoice.
 _by_reference = Reading(
-    lambda reference, account: PaymentAttempt.objects.filter(
-        invoice__attempts__reference=reference, invoice__attempts__account=account
-    )
-    .select_related("invoice")
-    .order_by("pk"),
+    lambda reference, account: PaymentAttempt.objects.filter(reference=reference, account=account).select_related("invoice"),
     reference="reference",
     account="account",
 )
-_by_attempt = Reading(
-    lambda pk: PaymentAttempt.objects.filter(invoice__attempts__pk=pk).select_related("invoice").order_by("pk"), pk=-1
+_by_pk = Reading(lambda pk: PaymentAttempt.objects.filter(pk=pk).select_related("invoice"), pk=-1)
+_siblings = Reading(lambda invoice: PaymentAttempt.objects.filter(invoice_id=invoice).order_by("pk"), invoice=-1)
+_receipts = Reading(
+    lambda account, digest: CallbackReceipt.objects.filter(account=account, digest=digest), account="account", digest="digest"
 )
 _transfers = Reading(lambda attempt: Transfer.objects.filter(attempt_id=attempt).order_by("pk"), attempt=-1)
 
@@ -298,7 +299,9 @@ def file_receipt(callback, verdict, *, reason="", attempt=None):
 def _count_again(callback):
     """Whether this callback was filed with an ending verdict before; counts it. On SQLite, where one writer excludes
     all others, nothing is written, so that a duplicate is answered while a receiver still runs."""
-    stored = CallbackReceipt.objects.filter(account=callback.account, digest=callback.digest, verdict__in=ENDING)
-    if connection.vendor == "sqlite":
-        return stored.exists()
-    return bool(stored.update(seen=F("seen") + 1))
+    known = _receipts(account=callback.account, digest=callback.digest)
+    if not known or known[0].verdict not in ENDING:
+        return False
+    if connection.vendor != "sqlite":
+        update(CallbackReceipt, {"pk": known[0].pk}, {"seen": known[0].seen + 1})
+    return True

@@ -81,11 +81,11 @@ class Invoice(LedgerModel):
     """What a shop wants to be paid, and what became of it. Amounts are in ``currency``."""
 
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
-    order_id = models.CharField(_("order"), max_length=255, blank=True, db_index=True)
+    order_id = models.CharField(_("order"), max_length=255, blank=True)
     amount = AmountField(_("price"))
     currency = models.CharField(_("currency"), max_length=16, help_text=_("ISO 4217 or coin code"))
     description = models.TextField(_("description"), blank=True)
-    email = models.EmailField(_("payer's e-mail"), blank=True, db_index=True)
+    email = models.EmailField(_("payer's e-mail"), blank=True)
     lifetime = models.DurationField(_("lifetime"), null=True, blank=True)
     pay_currencies = models.JSONField(_("pay currencies"), default=list, blank=True)
     underpaid_tolerance = models.DecimalField(_("underpaid tolerance (%)"), max_digits=5, decimal_places=2, null=True, blank=True)
@@ -95,7 +95,7 @@ class Invoice(LedgerModel):
     cancel_url = models.TextField(_("cancel URL"), blank=True)
     metadata = models.JSONField(_("metadata"), default=dict, blank=True, encoder=DjangoJSONEncoder)
     options = models.JSONField(_("gateway options"), default=dict, blank=True, encoder=DjangoJSONEncoder)
-    idempotency_key = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
     idempotency_digest = models.CharField(max_length=64, blank=True)
     sandbox = models.BooleanField(_("sandbox"), default=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
@@ -117,12 +117,13 @@ class Invoice(LedgerModel):
     reversed_at = models.DateTimeField(null=True, blank=True)
     refunding_at = models.DateTimeField(null=True, blank=True)
     refunded_at = models.DateTimeField(null=True, blank=True)
+    attempt_count = models.PositiveIntegerField(default=1)
     version = models.PositiveIntegerField(default=0)
     epoch = models.PositiveIntegerField(default=0)
 
     ledger_fields = frozenset(
         """status amount_received amount_refunded late manual on_hold needs_review review_reason paid_at cancelled_at
-        accepted_at reversed_at refunding_at refunded_at version epoch expires_at sandbox amount currency
+        accepted_at reversed_at refunding_at refunded_at attempt_count version epoch expires_at sandbox amount currency
         idempotency_key idempotency_digest""".split()
     )
 
@@ -130,6 +131,12 @@ class Invoice(LedgerModel):
         verbose_name = _("invoice")
         verbose_name_plural = _("invoices")
         ordering = ["-pk"]
+        # As Meta.indexes rather than db_index and unique: those make a second index for LIKE on PostgreSQL.
+        constraints = [models.UniqueConstraint(fields=["idempotency_key"], name="crypto_invoices_one_idempotency")]
+        indexes = [
+            models.Index(fields=["order_id"], name="crypto_inv_order"),
+            models.Index(fields=["email"], name="crypto_inv_email"),
+        ]
         permissions = [
             ("cancel_invoice", "Can cancel an invoice"),
             ("accept_invoice", "Can accept an invoice by hand"),
@@ -170,17 +177,17 @@ class PaymentAttempt(LedgerModel):
     kind = models.CharField(_("kind"), max_length=16, choices=KIND_CHOICES, default=Kind.INVOICE.value)
     amount = AmountField(_("amount"))
     currency = models.CharField(_("currency"), max_length=16)
-    reference = models.CharField(_("reference"), max_length=26, default=new_reference, unique=True, editable=False)
+    reference = models.CharField(_("reference"), max_length=26, default=new_reference, editable=False)
     sandbox = models.BooleanField(_("sandbox"), default=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
-    gateway_id = models.CharField(_("gateway's id"), max_length=128, blank=True, db_index=True)
+    gateway_id = models.CharField(_("gateway's id"), max_length=128, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=STATE_CHOICES, default=AttemptState.CREATING.value)
     status = models.CharField(_("status"), max_length=12, choices=STATUS_CHOICES, default=InvoiceStatus.PENDING.value)
     gateway_status = models.CharField(_("gateway's status"), max_length=64, blank=True)
     live_key = models.BigIntegerField(null=True, blank=True, unique=True, editable=False)
     payment_url = models.TextField(_("payment URL"), blank=True)
-    address = models.CharField(_("address"), max_length=255, blank=True, db_index=True)
+    address = models.CharField(_("address"), max_length=255, blank=True)
     address_tag = models.CharField(_("tag or memo"), max_length=128, blank=True)
     pay_amount = AmountField(_("amount to pay"), null=True, blank=True)
     pay_currency = models.CharField(_("pay currency"), max_length=32, blank=True)
@@ -214,6 +221,11 @@ class PaymentAttempt(LedgerModel):
         verbose_name = _("payment attempt")
         verbose_name_plural = _("payment attempts")
         ordering = ["pk"]
+        constraints = [models.UniqueConstraint(fields=["reference"], name="crypto_invoices_one_reference")]
+        indexes = [
+            models.Index(fields=["gateway_id"], name="crypto_inv_gateway_id"),
+            models.Index(fields=["address"], name="crypto_inv_address"),
+        ]
 
     def __str__(self):
         return f"{self.account} {self.gateway_id or self.reference}"
@@ -222,9 +234,11 @@ class PaymentAttempt(LedgerModel):
 class Transfer(models.Model):
     """One on-chain payment seen for an attempt. ``amount`` in ``currency``; ``value`` in the price's, where comparable."""
 
-    attempt = models.ForeignKey(PaymentAttempt, models.CASCADE, related_name="transfers", verbose_name=_("attempt"))
+    attempt = models.ForeignKey(
+        PaymentAttempt, models.CASCADE, related_name="transfers", db_index=False, verbose_name=_("attempt")
+    )  # the unique constraint on (attempt, key) is its index
     key = models.CharField(max_length=190)
-    tx_hash = models.CharField(_("transaction"), max_length=190, blank=True, db_index=True)
+    tx_hash = models.CharField(_("transaction"), max_length=190, blank=True)
     amount = AmountField(_("amount"), null=True, blank=True)
     currency = models.CharField(_("coin"), max_length=32, blank=True)
     network = models.CharField(_("network"), max_length=64, blank=True)
@@ -242,6 +256,7 @@ class Transfer(models.Model):
         verbose_name_plural = _("transfers")
         ordering = ["pk"]
         constraints = [models.UniqueConstraint(fields=["attempt", "key"], name="crypto_invoices_one_transfer")]
+        indexes = [models.Index(fields=["tx_hash"], name="crypto_inv_tx_hash")]
 
     def __str__(self):
         return self.tx_hash or self.key
@@ -262,7 +277,7 @@ class CallbackReceipt(models.Model):
     digest = models.CharField(_("SHA-256 of the body"), max_length=64)
     body = models.BinaryField(_("body"), blank=True)
     headers = models.JSONField(_("signature"), default=dict, blank=True)
-    reference = models.CharField(_("reference"), max_length=26, blank=True, db_index=True)
+    reference = models.CharField(_("reference"), max_length=26, blank=True)
     attempt = models.ForeignKey(
         PaymentAttempt, models.CASCADE, null=True, blank=True, related_name="receipts", verbose_name=_("attempt")
     )
@@ -293,7 +308,7 @@ class InvoiceEvent(models.Model):
         Invoice, models.CASCADE, related_name="events", db_index=False, verbose_name=_("invoice")
     )  # the unique constraint on (invoice, version) is its index
     attempt = models.ForeignKey(
-        PaymentAttempt, models.CASCADE, null=True, blank=True, related_name="events", verbose_name=_("attempt")
+        PaymentAttempt, models.CASCADE, null=True, blank=True, related_name="events", db_index=False, verbose_name=_("attempt")
     )
     version = models.PositiveIntegerField(_("version"))
     kind = models.CharField(_("kind"), max_length=16)
@@ -303,11 +318,11 @@ class InvoiceEvent(models.Model):
     one_shot = models.CharField(max_length=32, null=True, blank=True)
     source = models.CharField(_("source"), max_length=8, choices=SOURCE_CHOICES)
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("user")
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", db_index=False, verbose_name=_("user")
     )
     reason = models.TextField(_("reason"), blank=True)
     receipt = models.ForeignKey(
-        CallbackReceipt, models.SET_NULL, null=True, blank=True, related_name="events", verbose_name=_("callback")
+        CallbackReceipt, models.SET_NULL, null=True, blank=True, related_name="events", db_index=False, verbose_name=_("callback")
     )
     data = models.JSONField(_("data"), default=dict, blank=True, encoder=DjangoJSONEncoder)
     created_at = models.DateTimeField(_("at"))
