@@ -100,7 +100,8 @@ class Gateway:
             "track_id": track_id, "type": "white_label" if white else "invoice", "amount": body["amount"],
             "currency": body.get("currency", "USD"), "status": "waiting" if white else "new", "mixed_payment": False,
             "fee_paid_by_payer": body.get("fee_paid_by_payer", 0),
-            "under_paid_coverage": body.get("under_paid_coverage", self.coverage), "lifetime": body.get("lifetime", 60), "callback_url": body["callback_url"],
+            "under_paid_coverage": body.get("under_paid_coverage", self.coverage),
+            "lifetime": body.get("lifetime", 60), "callback_url": body["callback_url"],
             "return_url": body.get("return_url", ""), "email": body.get("email", ""), "order_id": body["order_id"],
             "description": body.get("description", ""), "thanks_message": body.get("thanks_message", ""),
             "expired_at": now + 60 * body.get("lifetime", 60), "date": now, "txs": [],
@@ -361,8 +362,8 @@ class Clock:
         monkeypatch.setattr(timezone, "now", lambda: self.now)
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
-    def advance(self, *args, **kwargs):
-        self.now += timedelta(*args, **kwargs)
+    def advance(self, **kwargs):
+        self.now += timedelta(**kwargs)
 
     def set(self, moment):
         self.now = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
