@@ -9,6 +9,10 @@ from django.db import connections
 SERVICES = {"postgres": "postgresql", "mariadb": "mysql"}
 
 
+def pytest_report_header():
+    return f"database: {connections['default'].vendor}"
+
+
 def pytest_runtest_setup(item):
     for mark, vendor in SERVICES.items():
         if item.get_closest_marker(mark) and connections["default"].vendor != vendor:
