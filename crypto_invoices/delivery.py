@@ -31,7 +31,13 @@ SLOW = 1.0  # seconds; a receiver that takes longer delays the answer to the gat
 PASSING_INTERVAL, PASSING_EVENTS, PASSING_BUDGET = 10.0, 5, 0.2
 
 
-_due_events = Reading(
+_due = Reading(
+    lambda invoice: InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False)
+    .only("due_at", "holder")
+    .order_by("version"),
+    invoice=-1,
+)
+_due_with_rows = Reading(
     lambda invoice: InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False)
     .select_related("invoice", "attempt")
     .order_by("version"),
@@ -49,18 +55,22 @@ def hold():
     return secrets.token_hex(8)
 
 
-def deliver_invoice(invoice_id, holder=None):
-    """Calls the receivers of an invoice's due events. ``holder``: the name under which the newest was written, if by us."""
-    holder = holder or hold()
+def deliver_invoice(invoice_id, written=None):
+    """Calls the receivers of an invoice's due events. ``written`` is the newest, if this call's process just wrote it."""
+    holder = written.holder if written else hold()
     while True:
-        events = _due_events(invoice=invoice_id)
-        if not any(event.holder == holder or event.due_at <= timezone.now() for event in events):
+        due = _due(invoice=invoice_id)
+        if not any(event.holder == holder or event.due_at <= timezone.now() for event in due):
             return
-        if not _claim(events[0], holder):
-            if not _release(events, holder):
-                return
-            continue  # the other process may just have ended: look once more
-        _deliver_events(events, holder)
+        only_ours = written is not None and [event.pk for event in due] == [written.pk]
+        events = [written] if only_ours else _due_with_rows(invoice=invoice_id)
+        if not events:
+            return
+        if _claim(events[0], holder):
+            _deliver_events(events, holder)
+            written = None
+        elif not _release(events, holder):
+            return  # whoever holds the oldest event goes on to ours
 
 
 def _claim(event, holder):

@@ -217,7 +217,7 @@ def write_event(invoice, *, kind, old_status, signals, source, deliver=True, **f
     )
     insert(event)
     if inline and deliver:
-        transaction.on_commit(partial(delivery.deliver_invoice, invoice.pk, holder), robust=True)
+        transaction.on_commit(partial(delivery.deliver_invoice, invoice.pk, event), robust=True)
     return event
 
 

@@ -84,7 +84,7 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
     try:
         return _create_at(invoice, attempt, requests[0], providers, user)
     finally:
-        delivery.deliver_invoice(invoice.pk, event.holder)
+        delivery.deliver_invoice(invoice.pk, event)
         delivery.sweep_in_passing()
 
 
