@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from crypto_invoices.models import CallbackReceipt, Invoice, PaymentAttempt
+from crypto_invoices.services import refresh_invoice
 from crypto_invoices.signals import callback_rejected
 from tests.helpers import (
     KEYS,
@@ -553,8 +554,6 @@ def test_t13_one_sandbox_transaction_among_real_ones(gateway):
 
 @pytest.mark.django_db(transaction=True)
 def test_t13_a_poll_with_sandbox_money(gateway):
-    from crypto_invoices.services import refresh_invoice
-
     invoice, payment = make(gateway)
     tell(payment, "paid", [tx("25", tx_hash="sandbox")])
     refresh_invoice(invoice)
