@@ -6,6 +6,7 @@ Nothing is read from the database, written or called before the signature is ver
 import hashlib
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -32,7 +33,7 @@ STORED_AT_MOST = 1000  # unmatched or malformed receipts of one account
 RETRY_AFTER = 60  # seconds
 POLL_TIMEOUT = 5.0  # seconds, of a poll while the gateway waits for our answer
 HINT_INTERVAL = timedelta(seconds=10)
-REJECTIONS_LOGGED = 10  # per minute and process
+LOGGED_A_MINUTE = 10  # lines of one kind, per process
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,11 @@ def find_endpoint(alias, token):
     try:
         return Endpoint(conf.provider_for(alias), read_token(token))
     except conf.UnknownAccount:
-        logger.info("callback for an unknown account")
+        _log_few(logging.INFO, "callback for an unknown account")
     except BadToken:
-        logger.info("callback with an unknown token for account %s", alias)
+        _log_few(logging.INFO, "callback with an unknown token for account %s", alias)
     except ImproperlyConfigured as error:
-        logger.error("callback for account %s cannot be verified: %s", alias, error)
+        _log_few(logging.ERROR, "callback for account %s cannot be verified: %s", alias, error)
         return TRY_AGAIN
     return NOT_FOUND
 
@@ -163,6 +164,7 @@ def _take_hint(provider, callback, hint):
     if not mine:
         _poll_soon(attempt)
         return _acknowledge(provider)
+    ledger.file_receipt(callback, CallbackReceipt.Verdict.HINT, attempt=attempt)
     try:
         poll(attempt, timeout=POLL_TIMEOUT)
     except GatewayError as error:
@@ -209,15 +211,22 @@ def _log(callback, applied):
         logger.info("%s callback of account %s", applied.verdict, callback.account)
 
 
-_rejections = {"minute": 0, "count": 0}
-
-
 def _reject(alias, reason, remote_addr):
-    """Tells of a forged callback in the log, a few times a minute and without its body, and by a plain signal."""
-    minute = int(time.monotonic() // 60)
-    if _rejections["minute"] != minute:
-        _rejections.update(minute=minute, count=0)
-    _rejections["count"] += 1
-    if _rejections["count"] <= REJECTIONS_LOGGED:
-        logger.warning("callback for account %s rejected: %s", alias, reason)
+    _log_few(logging.WARNING, "callback for account %s rejected: %s", alias, reason)
     callback_rejected.send_robust(sender=None, account=alias, reason=reason, remote_addr=remote_addr)
+
+
+_logged = Counter()
+_logged_minute = 0
+
+
+def _log_few(level, text, *args):
+    """Logs what anybody can cause only a few times a minute, so that nobody can fill a disk."""
+    global _logged_minute
+    minute = int(time.monotonic() // 60)
+    if minute != _logged_minute:
+        _logged_minute = minute
+        _logged.clear()
+    _logged[text] += 1
+    if _logged[text] <= LOGGED_A_MINUTE:
+        logger.log(level, text, *args)
