@@ -1,9 +1,5 @@
-import os
-import secrets
-
 import pytest
 from django.conf import settings
-from django.core.management import call_command
 from django.db import connections
 
 SERVICES = {"postgres": "postgresql", "mariadb": "mysql"}
@@ -29,38 +25,3 @@ def pytest_runtest_makereport(item, call):
                 report.outcome = "failed"
                 report.longrepr = f"the secret {name!r} stands in: {title}"
     return report
-
-
-@pytest.fixture
-def process_database(tmp_path, django_db_blocker):
-    """A migrated database of its own which other processes open as well; yields their environment.
-
-    Meanwhile this process uses it as the default connection, with real commits and without the usual roll-back.
-    """
-    before, old = connections.settings["default"], connections["default"]
-    with django_db_blocker.unblock():
-        if old.vendor == "sqlite":
-            name = str(tmp_path / "shop.sqlite3")
-            url = f"sqlite:///{name}"
-        else:
-            name = f"test_{secrets.token_hex(6)}"
-            url = os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
-            with old._nodb_cursor() as cursor:
-                cursor.execute(f"CREATE DATABASE {name}")
-        connections.settings["default"] = {**before, "NAME": name}
-        connections["default"] = connections.create_connection("default")
-        try:
-            call_command("migrate", verbosity=0)
-            yield {
-                **os.environ,
-                "DJANGO_SETTINGS_MODULE": "tests.settings",
-                "DATABASE_URL": url,
-            }
-        finally:
-            connections["default"].close()
-            connections.settings["default"] = before
-            connections["default"] = old
-            if old.vendor != "sqlite":
-                with old._nodb_cursor() as cursor:
-                    force = " WITH (FORCE)" if old.vendor == "postgresql" else ""
-                    cursor.execute(f"DROP DATABASE {name}{force}")
