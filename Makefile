@@ -26,7 +26,7 @@ format: .venv/.dev  ## bring the code into shape
 	$(PY) -m ruff format .
 
 bench: .venv/.dev  ## the callback view against a hand-written floor, on PostgreSQL
-	$(PY) benchmarks/callbacks.py $(ARGS)
+	$(PY) -m benchmarks.callbacks $(ARGS)
 
 proof: .venv/.dev  ## kills, races and crash points in full size, on DATABASE_URL or SQLite
 	$(PY) -m pytest -m "processes or proof" $(ARGS)

@@ -32,15 +32,17 @@ PASSING_INTERVAL, PASSING_EVENTS, PASSING_BUDGET = 10.0, 5, 0.2
 
 
 _due = Reading(
-    lambda invoice: InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False)
-    .only("due_at", "holder")
-    .order_by("version"),
+    lambda invoice: (
+        InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False).only("due_at", "holder").order_by("version")
+    ),
     invoice=-1,
 )
 _due_with_rows = Reading(
-    lambda invoice: InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False)
-    .select_related("invoice", "attempt")
-    .order_by("version"),
+    lambda invoice: (
+        InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False)
+        .select_related("invoice", "attempt")
+        .order_by("version")
+    ),
     invoice=-1,
 )
 

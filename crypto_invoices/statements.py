@@ -10,7 +10,6 @@ import functools
 
 from django.db import connections, router
 from django.db.models import sql
-from django.db.models.query import get_related_populators
 
 __all__ = ["Reading", "insert", "update"]
 
@@ -51,12 +50,17 @@ def update(model, where, values):
     connection = connections[router.db_for_write(model)]
     nulls = tuple(name for name, value in values.items() if value is None)
     key = (model, connection.alias, connection.vendor, tuple(values), tuple(where), nulls)
-    text = _updates.get(key)
-    if text is None:
+    if key not in _updates:
         query = model._base_manager.filter(**where).query.chain(sql.UpdateQuery)
         query.add_update_fields([(_field(model, name), None, value) for name, value in values.items()])
-        text = _updates[key] = query.get_compiler(using=connection.alias).as_sql()[0]
-    params = [_field(model, name).get_db_prep_save(value, connection) for name, value in values.items() if value is not None]
+        text, bound = query.get_compiler(using=connection.alias).as_sql()
+        _updates[key] = text, len(bound) == len(values) + len(where)
+    text, binds_nulls = _updates[key]  # Django before 6.1 writes NULL into the text
+    params = [
+        _field(model, name).get_db_prep_save(value, connection)
+        for name, value in values.items()
+        if binds_nulls or value is not None
+    ]
     params += [_field(model, name).get_db_prep_value(value, connection) for name, value in where.items()]
     with connection.cursor() as cursor:
         cursor.execute(text, params)
@@ -81,9 +85,8 @@ class Reading:
         self.compiled = {}
 
     def __call__(self, **values):
-        model_alias = self._alias()
-        connection = connections[model_alias]
-        text, names, model, attributes, span, converters, populators = self._compile(connection)
+        connection = connections[self._alias()]
+        text, names, converters, model, related = self._compile(connection)
         with connection.cursor() as cursor:
             cursor.execute(text, [values[name] for name in names])
             rows = [list(row) for row in cursor.fetchall()]
@@ -92,9 +95,9 @@ class Reading:
             for position, functions, expression in converters:
                 for function in functions:
                     row[position] = function(row[position], expression, connection)
-            instance = model.from_db(model_alias, attributes, row[span])
-            for populator in populators:
-                populator.populate(row, instance)
+            instance = model.read(connection.alias, row)
+            for field, other in related:
+                field.set_cached_value(instance, other.read(connection.alias, row))
             instances.append(instance)
         return instances
 
@@ -109,16 +112,28 @@ class Reading:
             compiler = queryset.query.get_compiler(connection=connection)
             text, params = compiler.as_sql()
             name_of = {example: name for name, example in self.examples.items()}
-            columns = compiler.klass_info["select_fields"]
-            span = slice(columns[0], columns[-1] + 1)
             expressions = [expression for expression, _sql, _alias in compiler.select]
+            info = compiler.klass_info
             self.compiled[key] = (
                 text,
                 [name_of[param] for param in params],
-                queryset.model,
-                [expression.target.attname for expression in expressions[span]],
-                span,
                 [(position, *found) for position, found in compiler.get_converters(expressions).items()],
-                get_related_populators(compiler.klass_info, compiler.select, connection.alias),
+                _Columns(info, expressions),
+                [(other["field"], _Columns(other, expressions)) for other in info.get("related_klass_infos", [])],
             )
         return self.compiled[key]
+
+
+class _Columns:
+    """Where the columns of one model stand in a row."""
+
+    def __init__(self, info, expressions):
+        positions = info["select_fields"]
+        self.model = info["model"]
+        self.span = slice(positions[0], positions[-1] + 1)
+        self.attributes = [expression.target.attname for expression in expressions[self.span]]
+        self.pk = self.attributes.index(self.model._meta.pk.attname) + positions[0]
+
+    def read(self, alias, row):
+        """An instance, or None where an outer join found nothing."""
+        return None if row[self.pk] is None else self.model.from_db(alias, self.attributes, row[self.span])
