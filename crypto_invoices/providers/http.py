@@ -126,13 +126,15 @@ class Client:
         elif form is not None:
             request |= {"data": urlencode(form), "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
         request["auth"] = _Headers(self._headers | _check_headers(headers or {}))
-        for again in reversed(range(TRIES if method == "GET" and timeout is None else 1)):
+        left = TRIES if method == "GET" and timeout is None else 1
+        while True:
+            left -= 1
             answer, error, wait = self._try(request, operation, timeout)
             if answer:
                 return answer
-            if not again or not isinstance(error, GatewayUnavailable):
+            if not left or not isinstance(error, GatewayUnavailable):
                 raise error
-            self._sleep(max(wait, random.uniform(0, 2.0 ** (TRIES - again - 2))))
+            self._sleep(max(wait, random.uniform(0, 2.0 ** (TRIES - left - 2))))
 
     def page_url(self, url):
         """``url`` again if a payer may be sent there: https, or plain http to the host of a loopback ``base_url``."""

@@ -363,8 +363,8 @@ class OxaPay(Provider):
 
 
 def _page(data):
-    meta = data.data.get("meta")
-    return {"list": [entry.data for entry in data.objects("list")], "meta": meta if isinstance(meta, dict) else {}}
+    entries, meta = data.objects("list", required=True), data.data.get("meta")
+    return {"list": [entry.data for entry in entries], "meta": meta if isinstance(meta, dict) else {}}
 
 
 def _transfer(tx):

@@ -16,8 +16,7 @@ from .payload import MalformedPayload
 __all__ = ["Fields", "fold", "keyed", "options_of", "percent", "price", "query", "said", "sendable", "units"]
 
 _CURRENCY = re.compile(r"[A-Z0-9]{2,16}", re.ASCII)
-_SECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)
-_LAST_SECOND = 4102444800  # the year 2100; a larger number is no time in seconds
+_SECONDS = re.compile(r"[0-9]{1,10}", re.ASCII)  # more digits are milliseconds or nonsense
 _FLAGS = {0: False, 1: True, "0": False, "1": True, "": None, None: None}
 
 
@@ -84,8 +83,6 @@ class Fields:
         text = format_amount(value) if isinstance(value, Decimal) else str(value)
         try:
             if isinstance(value, (int, str, Decimal)) and _SECONDS.fullmatch(text):
-                if int(text) >= _LAST_SECOND:
-                    raise ValueError
                 return datetime.fromtimestamp(int(text), UTC)
             if not isinstance(value, str):
                 raise ValueError
@@ -105,9 +102,9 @@ class Fields:
             raise self._off(name, "a list of texts was expected")
         return value
 
-    def objects(self, name):
+    def objects(self, name, *, required=False):
         value = self.data.get(name)
-        if value is None or value == "":
+        if not required and (value is None or value == ""):
             value = []
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self._off(name, "a list of objects was expected")
