@@ -143,9 +143,8 @@ class Requests:
         return path, payload(attempt.gateway_id, attempt.reference)
 
     def floor(self):
-        from crypto_invoices.models import new_reference
-
         from benchmarks.floor import FloorInvoice
+        from crypto_invoices.models import new_reference
 
         self.number += 1
         reference = new_reference()
@@ -161,9 +160,8 @@ def ship(sender, invoice, **kwargs):
 
 def cases(requests):
     """``{name: callable returning (status, seconds)}``."""
-    from crypto_invoices.signals import invoice_paid
-
     from benchmarks import floor
+    from crypto_invoices.signals import invoice_paid
 
     key = KEY.encode()
 

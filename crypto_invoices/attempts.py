@@ -51,11 +51,14 @@ def replace_attempt(invoice_id, old, attempt_fields, *, user=None, reason=""):
         attempt.save(force_insert=True)
         made.append(attempt)
 
+    def marks(invoice, attempts, now):
+        return {"attempt_count": invoice.attempt_count + 1}
+
+    superseded = {"state": AttemptState.SUPERSEDED.value, "live_key": None}
     with transaction.atomic(durable=True):
         ledger.operate(
-            invoice_id, lambda invoice, attempts, now: {"attempt_count": invoice.attempt_count + 1}, kind="attempt", user=user, reason=reason, also=make,
-            attempt_id=old.pk if old else None,
-            attempt_values={"state": AttemptState.SUPERSEDED.value, "live_key": None} if old else None,
+            invoice_id, marks, kind="attempt", user=user, reason=reason, also=make,
+            attempt_id=old.pk if old else None, attempt_values=superseded if old else None,
         )  # fmt: skip
     return made[-1]
 

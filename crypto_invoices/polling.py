@@ -25,10 +25,7 @@ def poll(attempt, *, timeout=None):
     provider = conf.provider_for(attempt.account)
     in_doubt = not attempt.gateway_id and attempt.state in (AttemptState.CREATING, AttemptState.UNKNOWN)
     try:
-        if in_doubt:
-            evidence = _find(provider, attempt)
-        else:
-            evidence = _fetch(provider, attempt, timeout)
+        evidence = _find(provider, attempt) if in_doubt else _fetch(provider, attempt, timeout)
     except GatewayError as error:
         attempt.poll_failures += 1
         _note_poll(attempt, provider, now, poll_failures=attempt.poll_failures, poll_error=str(error)[:2000])

@@ -80,12 +80,12 @@ class Reading:
     """
 
     def __init__(self, build, **examples):
-        self.build = build
-        self.examples = examples
+        self.queryset = build(**examples)
+        self.names = {example: name for name, example in examples.items()}
         self.compiled = {}
 
     def __call__(self, **values):
-        connection = connections[self._alias()]
+        connection = connections[router.db_for_write(self.queryset.model)]
         text, names, converters, model, related = self._compile(connection)
         with connection.cursor() as cursor:
             cursor.execute(text, [values[name] for name in names])
@@ -101,22 +101,16 @@ class Reading:
             instances.append(instance)
         return instances
 
-    @functools.cache
-    def _alias(self):
-        return router.db_for_write(self.build(**self.examples).model)
-
     def _compile(self, connection):
         key = (connection.alias, connection.vendor)
         if key not in self.compiled:
-            queryset = self.build(**self.examples)
-            compiler = queryset.query.get_compiler(connection=connection)
+            compiler = self.queryset.query.get_compiler(connection=connection)
             text, params = compiler.as_sql()
-            name_of = {example: name for name, example in self.examples.items()}
             expressions = [expression for expression, _sql, _alias in compiler.select]
             info = compiler.klass_info
             self.compiled[key] = (
                 text,
-                [name_of[param] for param in params],
+                [self.names[param] for param in params],
                 [(position, *found) for position, found in compiler.get_converters(expressions).items()],
                 _Columns(info, expressions),
                 [(other["field"], _Columns(other, expressions)) for other in info.get("related_klass_infos", [])],
