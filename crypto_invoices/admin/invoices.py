@@ -95,7 +95,7 @@ STEPS = (
     Step(
         name="cancel",
         label=_("Cancel the invoice"),
-        question=_("The payer can no longer pay. What still arrives is kept, and asks for a review."),
+        question=_("The payer is told not to pay. What still arrives is kept, and asks for a review."),
         run=_cancel,
         permission="cancel",
         form=CancelForm,
