@@ -363,7 +363,7 @@ LIFE = [
 ]
 ENDS = {
     "paid": LIFE,
-    "with a late word": [*LIFE, ("Expired", ())],
+    "with a late word": [LIFE[0], *LIFE[2:], ("Expired", ())],
     "legacy": [LIFE[0], ("Confirming", LIFE[1][1]), LIFE[3], ("Underpaid", LIFE[1][1])],
 }
 
@@ -388,11 +388,10 @@ def _final(invoice):
 @pytest.mark.parametrize("life", ENDS)
 def test_t29_all_permutations_with_duplicates_end_alike(gateway, clock, life):
     finals = []
-    for number, order in enumerate(itertools.permutations(range(len(ENDS[life])))):
+    for order in itertools.permutations(range(len(ENDS[life]))):
         invoice, payment = make(gateway)
         bodies = list(_bodies(payment, ENDS[life]))
-        again = order[::-1] if len(order) < 5 else order[number % 5 :][:1]
-        for place in (*order, *again):
+        for place in (*order, *order[::-1]):
             assert post(path_of(payment), bodies[place], sign(bodies[place])).status_code == 200
         finals.append(_final(invoice))
         assert InvoiceEvent.objects.filter(invoice=invoice).count() == Invoice.objects.get(pk=invoice.pk).version
