@@ -261,7 +261,11 @@ def sweep_in_passing():
     """A small sweep at the end of any request or service call, at most once per ten seconds and process."""
     global _last_passing
     now = time.monotonic()
-    if now - _last_passing < PASSING_INTERVAL or transaction.get_connection().in_atomic_block:
+    if (
+        conf.settings().dispatch != "inline"
+        or now - _last_passing < PASSING_INTERVAL
+        or transaction.get_connection().in_atomic_block
+    ):
         return
     _last_passing = now
     try:

@@ -39,7 +39,7 @@ STATE_CHOICES = [
 SOURCE_CHOICES = [
     (Source.CALLBACK.value, _("callback")),
     (Source.POLL.value, _("poll")),
-    (Source.OPERATOR.value, _("operator")),
+    (Source.OPERATOR.value, _("shop or staff")),
     (Source.TIMER.value, _("timer")),
 ]
 KIND_CHOICES = [
@@ -95,7 +95,7 @@ class Invoice(LedgerModel):
     cancel_url = models.TextField(_("cancel URL"), blank=True)
     metadata = models.JSONField(_("metadata"), default=dict, blank=True, encoder=DjangoJSONEncoder)
     options = models.JSONField(_("gateway options"), default=dict, blank=True, encoder=DjangoJSONEncoder)
-    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True)
     idempotency_digest = models.CharField(max_length=64, blank=True)
     sandbox = models.BooleanField(_("sandbox"), default=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
@@ -112,14 +112,14 @@ class Invoice(LedgerModel):
     needs_review = models.BooleanField(_("needs review"), default=False, db_index=True)
     review_reason = models.TextField(_("review reason"), blank=True)
     paid_at = models.DateTimeField(_("paid"), null=True, blank=True)
-    cancelled_at = models.DateTimeField(null=True, blank=True)
-    accepted_at = models.DateTimeField(null=True, blank=True)
-    reversed_at = models.DateTimeField(null=True, blank=True)
-    refunding_at = models.DateTimeField(null=True, blank=True)
-    refunded_at = models.DateTimeField(null=True, blank=True)
-    attempt_count = models.PositiveIntegerField(default=1)
-    version = models.PositiveIntegerField(default=0)
-    epoch = models.PositiveIntegerField(default=0)
+    cancelled_at = models.DateTimeField(_("cancelled"), null=True, blank=True)
+    accepted_at = models.DateTimeField(_("accepted"), null=True, blank=True)
+    reversed_at = models.DateTimeField(_("reversed"), null=True, blank=True)
+    refunding_at = models.DateTimeField(_("refund begun"), null=True, blank=True)
+    refunded_at = models.DateTimeField(_("refunded at"), null=True, blank=True)
+    attempt_count = models.PositiveIntegerField(_("attempts"), default=1)
+    version = models.PositiveIntegerField(_("version"), default=0)
+    epoch = models.PositiveIntegerField(_("times reversed"), default=0)
 
     ledger_fields = frozenset(
         """status amount_received amount_refunded late manual on_hold needs_review review_reason paid_at cancelled_at
@@ -345,7 +345,7 @@ class InvoiceEvent(models.Model):
         return f"{self.invoice.uuid}.{self.version}"
 
     def __str__(self):
-        return f"{self.kind} {self.old_status} {self.new_status}".strip()
+        return " ".join(filter(None, (self.kind, self.old_status, self.new_status)))
 
 
 class EventDelivery(models.Model):

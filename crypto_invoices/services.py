@@ -4,8 +4,10 @@
 they refuse to run inside a transaction: use ``transaction.non_atomic_requests`` on the view.
 """
 
+import logging
 from dataclasses import dataclass
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -37,6 +39,9 @@ __all__ = [
     "reverse_invoice",
     "start_attempt",
 ]
+
+
+logger = logging.getLogger("crypto_invoices.services")
 
 
 def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments):
@@ -84,7 +89,8 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
     try:
         return _create_at(invoice, attempt, requests[0], providers, user)
     finally:
-        delivery.deliver_invoice(invoice.pk, event)
+        if event.holder:
+            delivery.deliver_invoice(invoice.pk, event)
         delivery.sweep_in_passing()
 
 
@@ -115,14 +121,14 @@ def start_attempt(invoice, account=None, *, amount=None, user=None, by_payer=Fal
 def refresh_invoice(invoice):
     """Asks the gateways about every attempt of the invoice now, and returns it as it is then.
 
-    Raises ``GatewayError`` of the last attempt that could not be asked.
+    Raises the ``GatewayError`` or ``ImproperlyConfigured`` of the last attempt that could not be asked.
     """
     _refuse_transaction()
     failure = None
     for attempt in invoice.attempts.select_related("invoice").order_by("pk"):
         try:
             poll(attempt)
-        except GatewayError as error:
+        except (GatewayError, ImproperlyConfigured) as error:
             failure = error
     if failure:
         raise failure
@@ -227,7 +233,8 @@ def resend(event):
     with transaction.atomic():
         EventDelivery.objects.filter(event=event).delete()
         type(event).objects.filter(pk=event.pk).update(due_at=timezone.now(), holder="")
-    transaction.on_commit(lambda: delivery.deliver_invoice(event.invoice_id), robust=True)
+    if conf.settings().dispatch == "inline":
+        transaction.on_commit(lambda: delivery.deliver_invoice(event.invoice_id), robust=True)
 
 
 def _refuse_transaction():
@@ -307,12 +314,14 @@ def _take(provider, attempt, remote):
 
 
 def _cancel_at_gateway(attempt):
-    provider = conf.provider_for(attempt.account)
-    if not provider.supports(Capability.CANCEL) or not attempt.gateway_id:
-        return False
+    """Whether the gateway took the cancel; our side stays cancelled either way."""
     try:
+        provider = conf.provider_for(attempt.account)
+        if not provider.supports(Capability.CANCEL) or not attempt.gateway_id:
+            return False
         evidence = provider.cancel(Remote(Kind(attempt.kind), attempt.gateway_id, attempt.reference))
-    except GatewayError:
+    except (GatewayError, ImproperlyConfigured):
+        logger.exception("attempt %s could not be cancelled at account %s", attempt.reference, attempt.account)
         return False
     ledger.apply(evidence, attempt_id=attempt.pk)
     return True

@@ -99,8 +99,10 @@ class OxaPay(Provider):
         {Capability.LOOKUP_BY_REFERENCE, Capability.SIGNED_CALLBACKS, Capability.OWN_PAGE}
         | {Capability.STATIC_ADDRESS, Capability.REVOKE_STATIC_ADDRESS}
     )
+    signature_headers = ("HMAC",)
     signed_fields = frozenset({"*"})
     watch = timedelta(hours=72)
+    default_lifetime = timedelta(minutes=60)
     page_hosts = frozenset({"pay.oxapay.com"})
 
     # Our notation: OxaPay's coin and network. The pages name a network only in samples; GET /common/networks lists them
