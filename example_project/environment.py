@@ -5,11 +5,12 @@ from pathlib import Path
 import environ
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = BASE_DIR / "var"
-VAR_DIR.mkdir(exist_ok=True)
 
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
+
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))  # databases, and whatever else is not code
+VAR_DIR.mkdir(parents=True, exist_ok=True)
 
 SIMULATOR_KEY = env.str("SIMULATOR_MERCHANT_API_KEY", default="SIMKEY-SIMKEY-SIMKEY-SIMKEY")
 

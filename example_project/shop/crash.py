@@ -1,6 +1,7 @@
 """For the demo, with DEBUG only: a shop that dies between the commit of a payment and the shipping of the order.
 
-``touch var/crash-on-next-signal``, and the next ``invoice_paid`` kills the process that delivers it, once.
+Touch the file that the setting names (``var/crash-on-next-signal``, in the demo ``var/demo-8000/crash-on-next-signal``), and
+the next ``invoice_paid`` kills the process that delivers it, once.
 """
 
 import os

@@ -9,13 +9,22 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from crypto_invoices.exceptions import CryptoInvoicesError
-from crypto_invoices.services import create_invoice
+from crypto_invoices.services import create_invoice, start_attempt
+from crypto_invoices.statuses import InvoiceStatus
 
 from .cart import Cart, OtherCurrency
 from .forms import CheckoutForm
 from .models import Order, OrderLine, Product
 
 logger = logging.getLogger(__name__)
+
+# What the page of an order that is not shipped says, by the status of its payment.
+HEADLINES = {
+    InvoiceStatus.CONFIRMING: "A payment was seen; we wait until all of it is there",
+    InvoiceStatus.UNDERPAID: "Less than the price came in time; we will write to you",
+    InvoiceStatus.EXPIRED: "The time to pay has run out",
+}
+PAYABLE = {InvoiceStatus.PENDING, InvoiceStatus.CONFIRMING, InvoiceStatus.EXPIRED}
 
 
 @require_GET
@@ -80,11 +89,13 @@ def go_and_pay(request, order):
             return_url=settings.CRYPTO_INVOICES["BASE_URL"] + order.get_absolute_url(),
             idempotency_key=f"order-{order.number}",
         )
+        if invoice.status == InvoiceStatus.EXPIRED and invoice.live_attempt is None:
+            start_attempt(invoice, by_payer=True)
         destination = invoice
     except CryptoInvoicesError as error:
         logger.warning("order %s: %s", order, error)
         messages.error(request, "The payment could not be started. Your order is kept: please try again soon.")
-        invoice = error.invoice
+        invoice = error.invoice or order.invoice
         destination = order
     Order.objects.filter(pk=order.pk).update(invoice=invoice)
     return redirect(destination)
@@ -94,7 +105,18 @@ def go_and_pay(request, order):
 @never_cache
 def order(request, number):
     order = find_order(number)
-    return render(request, "shop/order.html", {"order": order, "state": state(order)})
+    return render(request, "shop/order.html", {"order": order, "state": state(order), **prospects(order)})
+
+
+def prospects(order):
+    """What the page says first, and whether the customer can pay."""
+    invoice = order.invoice
+    if order.status == Order.Status.SHIPPED or invoice is None:
+        return {"headline": order.get_status_display(), "payable": invoice is None}
+    if invoice.needs_review:
+        return {"headline": "Something about the payment is unusual; we are looking into it", "payable": False}
+    headline = HEADLINES.get(invoice.status, order.get_status_display())
+    return {"headline": headline, "payable": invoice.status in PAYABLE}
 
 
 @require_GET
