@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import simplejson
 from django.conf import settings as django_settings
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -41,7 +42,8 @@ class Gateway:
     """One stub for all accounts. ``payments`` by track_id is what GET /payment/<track_id> tells; tests may change it.
 
     ``faults[operation]`` are used up one by one: "refused", "unavailable", "lost" (nothing is made, the connection is
-    cut), "made_then_lost" and "made_then_502". ``during_create(payment)`` runs before the answer to a create call leaves.
+    cut), "missing" (404), "made_then_lost" and "made_then_502". ``during_create(payment)`` and ``during_fetch(payment)`` run
+    in the gateway's thread before its answer leaves.
     """
 
     def __init__(self, base_url):
@@ -49,7 +51,7 @@ class Gateway:
         self.requests = []  # of (method, path, JSON or query)
         self.payments = {}
         self.faults = {}
-        self.during_create = None
+        self.during_create = self.during_fetch = None
         self.coverage = Decimal(0)  # the merchant's own under_paid_coverage; None: not told
         self.changes = {}  # fields of the next answers to a create call
         self.numbers = itertools.count(190000001)
@@ -123,7 +125,12 @@ class Gateway:
         return _success(data | self.changes)
 
     def _fetch(self, track_id):
-        return _success(self.payments[track_id]) if track_id in self.payments else _refusal(404, "not_found")
+        if track_id not in self.payments:
+            return _refusal(404, "not_found")
+        answer = _success(dict(self.payments[track_id]))
+        if self.during_fetch:
+            self.during_fetch(self.payments[track_id])
+        return answer
 
     def _list(self, query):
         start, end = int(query.get("from_date", 0)), int(query.get("to_date", 1 << 40))
@@ -198,6 +205,21 @@ def stub_gateway(settings, **changes):
         **changes,
     }
     return gateway
+
+
+def in_this_connection(act):
+    """``(hook, outcomes)``: the hook runs ``act`` in the gateway's thread on the connection of the test, which waits meanwhile."""
+    own, outcomes = connections["default"], []
+
+    def hook(payment):
+        connections["default"] = own
+        own.inc_thread_sharing()
+        try:
+            outcomes.append(act(payment))
+        finally:
+            own.dec_thread_sharing()
+
+    return hook, outcomes
 
 
 def no_notice(kind, invoice, text):

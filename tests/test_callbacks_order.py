@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import management
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection
 from django.db.models import Max
 from django.test import Client
 
@@ -35,6 +35,7 @@ from tests.helpers import (
     connected,
     fact,
     facts,
+    in_this_connection,
     later,
     make,
     path_of,
@@ -604,25 +605,10 @@ def test_t31_cancel_against_money_in_flight_loses(gateway, clock):
 # T32: the callback comes before create() returns
 
 
-def _in_this_connection(act):
-    """Runs ``act`` in the gateway's thread on the connection of the test, whose own thread waits meanwhile."""
-    own, outcome = connections["default"], []
-
-    def during_create(payment):
-        connections["default"] = own
-        own.inc_thread_sharing()
-        try:
-            outcome.append(act(payment))
-        finally:
-            own.dec_thread_sharing()
-
-    return during_create, outcome
-
-
 @pytest.mark.parametrize("status", ["Waiting", "Paying", "Paid"])
 def test_t32_callback_inside_the_create_call(gateway, status):
     txs = [] if status == "Waiting" else [tx("25", confirmed=status == "Paid")]
-    gateway.during_create, answers = _in_this_connection(lambda payment: send(payment, status, txs))
+    gateway.during_create, answers = in_this_connection(lambda payment: send(payment, status, txs))
     with recorded() as calls:
         invoice = create_invoice(amount="25", currency="USDT")
     assert [answer.status_code for answer in answers] == [200]
@@ -644,7 +630,7 @@ def test_t32_callback_inside_the_create_call(gateway, status):
 
 
 def test_t32_the_answer_names_another_payment_than_the_callback(gateway):
-    gateway.during_create, _ = _in_this_connection(lambda payment: send(payment, "Paying", [tx("25", confirmed=False)]))
+    gateway.during_create, _ = in_this_connection(lambda payment: send(payment, "Paying", [tx("25", confirmed=False)]))
     gateway.changes = {"track_id": "4711"}
     invoice = create_invoice(amount="25", currency="USDT")
     assert invoice.needs_review is True
