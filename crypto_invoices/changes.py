@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from . import conf
 from .exceptions import NotAllowed
-from .money import percent_of
+from .money import percent_of, subtract
 from .statuses import (
     SETTLED,
     AttemptFacts,
@@ -23,6 +23,7 @@ from .statuses import (
 
 __all__ = ["Change", "after_evidence", "after_marks"]
 
+KEY_LENGTH = 190  # of Transfer.key; MariaDB indexes no longer one
 MARKS = ("cancelled_at", "accepted_at", "reversed_at", "refunding_at", "refunded_at")
 ENTERING = {
     InvoiceStatus.CONFIRMING: "invoice_confirming",
@@ -68,7 +69,7 @@ def after_evidence(invoice, attempts, attempt, evidence, known, *, now, undistur
     change = Change(ruling.verdict, ruling.reason, ruling.poll)
     if ruling.verdict in (Verdict.CHECK, Verdict.QUARANTINED):
         if ruling.verdict is Verdict.QUARANTINED:
-            _review(change, invoice, (Review.MISFIT,), detail=ruling.reason)
+            _review(change, invoice, (Review.MISFIT,), detail=ruling.reason, once=True)
         change.is_event = bool(change.invoice)
         return change
     _take_transfers(change, evidence, known)
@@ -134,32 +135,36 @@ def _received(attempt, evidence, undisturbed):
 def _take_transfers(change, evidence, known):
     rows = {row.key: row for row in known}
     for transfer in evidence.transfers:
-        row = rows.get(transfer.key)
+        key = transfer.key[:KEY_LENGTH]
+        row = rows.get(key)
         if row is None:
+            rows[key] = transfer
             change.new_transfers.append(transfer)
-            continue
-        values = {
-            "confirmations": max(row.confirmations or 0, transfer.confirmations or 0) or row.confirmations,
-            "confirmed": row.confirmed or transfer.confirmed,
-            "value": _first(row.value, transfer.value),
-            "paid_at": _first(row.paid_at, transfer.paid_at),
-        }
-        if different := _different(row, values):
-            change.seen_transfers.append((row, different))
+        elif row not in change.new_transfers:
+            values = {
+                "confirmations": max(row.confirmations or 0, transfer.confirmations or 0) or row.confirmations,
+                "confirmed": row.confirmed or transfer.confirmed,
+                "value": _first(row.value, transfer.value),
+                "paid_at": _first(row.paid_at, transfer.paid_at),
+            }
+            if different := _different(row, values):
+                change.seen_transfers.append((row, different))
 
 
 def _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known, now):
     """The attempt's facts from now on; a difference in any of them is a new version of the invoice."""
     more = received is not None and received > (attempt.amount_received or 0)
+    unexplained = more and not evidence.transfers  # a known transfer that was confirmed is no new money
     settled_now = ruling.status in SETTLED and attempt.last_money_at is None
-    money = bool(change.new_transfers) or more or settled_now
+    money = bool(change.new_transfers) or unexplained or settled_now
     first_money_at = attempt.first_money_at or (now if money else None)
-    times = [(t.paid_at, t.value) for t in (*known, *change.new_transfers)] or [(evidence.paid_at, None)]
+    gateway_late = _first(evidence.late, attempt.gateway_late)
+    times = [(t.paid_at, t.value) for t in (*known, *change.new_transfers)]
     late, paid_at = lateness(
         _first(evidence.expires_at, attempt.expires_at),
-        told=_first(evidence.late, attempt.late),
-        transfers=times,
-        due=attempt.amount - percent_of(attempt.amount, tolerance or 0),
+        told=gateway_late,
+        transfers=times or [(_first(evidence.paid_at, attempt.paid_at), None)],
+        due=subtract(attempt.amount, percent_of(attempt.amount, tolerance or 0)),
         first_seen=first_money_at,
     )
     facts = {
@@ -169,6 +174,8 @@ def _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known
         "first_money_at": first_money_at,
         "last_money_at": now if money else attempt.last_money_at,
         "late": late if first_money_at else attempt.late,
+        "gateway_late": gateway_late,
+        "refund_begun": attempt.refund_begun or ruling.status in (InvoiceStatus.REFUNDING, InvoiceStatus.REFUNDED),
         "paid_at": paid_at if first_money_at else attempt.paid_at,
         "manual": attempt.manual or (evidence.manual and ruling.verdict is not Verdict.STALE),
         "on_hold": attempt.on_hold if ruling.verdict is Verdict.STALE else evidence.on_hold,
@@ -212,9 +219,12 @@ def _facts(invoice, attempts, changed=None, values=None, marks=None):
                 deadline=value(row, "expires_at"),
                 manual=value(row, "manual"),
                 on_hold=value(row, "on_hold"),
+                refund_begun=value(row, "refund_begun"),
+                refunded=value(row, "amount_refunded"),
             )
             for row in attempts
         ),
+        paid=(marks or {}).get("paid_at", invoice.paid_at) is not None,
         **{name: (marks or {}).get(name, getattr(invoice, name)) for name in MARKS},
     )
 
@@ -225,7 +235,7 @@ def _reduce(change, invoice, attempts, attempt, source, now, extra=()):
     before = reduce_invoice(_facts(invoice, attempts), grace=grace)
     after = reduce_invoice(_facts(invoice, attempts, attempt, change.attempt, change.invoice), grace=grace)
     old = InvoiceStatus(invoice.status)
-    new = _status(change, old, after.status, source)
+    new = _status(change, old, before.status, after.status, source)
     settled = new in SETTLED
     values = {
         "status": new.value,
@@ -238,35 +248,46 @@ def _reduce(change, invoice, attempts, attempt, source, now, extra=()):
         change.signals.add("invoice_status_changed")
         if new in ENTERING:
             change.signals.add(ENTERING[new])
-    paid_at = change.invoice.get("paid_at", invoice.paid_at)
-    if settled and not after.held and paid_at is None:
+    if after.refunded is not None and after.refunded > (change.invoice.get("amount_refunded", invoice.amount_refunded) or 0):
+        values["amount_refunded"] = after.refunded
+    if settled and not after.held and change.invoice.get("paid_at", invoice.paid_at) is None:
         change.signals.add("invoice_paid")
         values["paid_at"] = now
         change.one_shot = f"paid:{change.invoice.get('epoch', invoice.epoch)}"
     if settled and after.held and old not in SETTLED:
         change.signals.add("invoice_paid_late")
     change.invoice = dict(change.invoice) | _different(invoice, values)
-    _review(change, invoice, [*(r for r in after.reviews if r not in before.reviews), *extra])
+    refused = Review.AFTER_REFUND if after.status in SETTLED and not settled else None
+    again = "last_money_at" in change.attempt or "status" in change.attempt  # a further payment is looked at again
+    _review(change, invoice, [r for r in after.reviews if again or r not in before.reviews])
+    _review(change, invoice, [*extra, refused], once=True)
     change.is_event = change.is_event or bool(change.invoice)
     change.kind = change.kind or ("status" if new is not old else "payment" if "payment_received" in change.signals else "facts")
 
 
-def _status(change, old, new, source):
+def _status(change, old, before, new, source):
+    """The invoice's status from now on: the reducer's word where the table allows it, else the old one.
+
+    ``before`` is what the reducer said without this change: a decision of ours that changes nothing there is no attempt
+    to change the status. Raises ``NotAllowed``.
+    """
     if new is old or permitted(old, new, source) == "yes" or (old, new) == (InvoiceStatus.CONFIRMING, InvoiceStatus.FAILED):
         return new
-    if source is Source.OPERATOR:
+    if source is Source.OPERATOR and new is not before:
         raise NotAllowed(f"an invoice that is {old} cannot become {new}")
-    if permitted(old, new, Source.POLL) == "yes":
+    if source is not Source.OPERATOR and permitted(old, new, Source.POLL) == "yes":
         change.poll = True
     return old
 
 
-def _review(change, invoice, reasons, detail=""):
-    """Flags the invoice for a person, once for each reason."""
+def _review(change, invoice, reasons, *, detail="", once=False):
+    """Asks for a person's review, unless one is asked for with this reason; with ``once`` never again with it."""
     texts = [f"{reason}: {detail}" if detail else str(reason) for reason in reasons if reason is not None]
-    new = [text for text in dict.fromkeys(texts) if text not in invoice.review_reason.splitlines()]
+    told = change.invoice.get("review_reason", invoice.review_reason).splitlines()
+    asked = told if once or change.invoice.get("needs_review", invoice.needs_review) else []
+    new = [text for text in dict.fromkeys(texts) if text not in asked]
     if new:
-        lines = [line for line in [invoice.review_reason, *new] if line]
+        lines = [*told, *(text for text in new if text not in told)]
         change.invoice |= {"needs_review": True, "review_reason": "\n".join(lines)}
         change.signals.add("invoice_review_required")
         change.kind = change.kind or "review"

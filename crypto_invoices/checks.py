@@ -16,7 +16,8 @@ def check_settings(app_configs, **kwargs):
     try:
         aliases = conf.account_aliases()
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="crypto_invoices.E012" if "TOLERANCE" in str(error) else "crypto_invoices.E013")]
+        tolerance = str(error).startswith("CRYPTO_INVOICES['UNDERPAID_TOLERANCE']")
+        return [Error(str(error), id="crypto_invoices.E012" if tolerance else "crypto_invoices.E013")]
     errors = []
     for alias in aliases:
         try:
@@ -29,6 +30,8 @@ def check_settings(app_configs, **kwargs):
 def _account_error(text):
     if "'PROVIDER'" in text or "PROVIDER and OPTIONS" in text:
         return "E003"
+    if "unknown option" in text:
+        return "E013"
     return "E010" if "'base_url'" in text else "E001"
 
 
@@ -45,16 +48,13 @@ def check_urls(app_configs, **kwargs):
 
 @register("crypto_invoices")
 def check_receivers(app_configs, **kwargs):
-    """W020: a receiver whose name changes with every process would be called again after each restart."""
-    unstable = sorted(
-        {
-            connection.key
-            for signal in DURABLE.values()
-            for connection in signal.connections(None)
-            if "<lambda>" in connection.key or "<locals>" in connection.key
-        }
-    )
-    return [
-        Warning(f"The receiver {key} has no stable name.", hint="Give connect() a dispatch_uid.", id="crypto_invoices.W020")
-        for key in unstable
-    ]
+    """W020: a receiver is known to the database by its name, which must be its own and stay the same."""
+    problems = []
+    for signal in DURABLE.values():
+        keys = [connection.key for connection in signal.connections()]
+        for key in dict.fromkeys(keys):
+            if "<lambda>" in key or "<locals>" in key:
+                problems.append(f"The receiver {key} of {signal.name} has no stable name.")
+            elif keys.count(key) > 1:
+                problems.append(f"{keys.count(key)} receivers of {signal.name} are named {key}: only one of them is called.")
+    return [Warning(text, hint="Give connect() a dispatch_uid.", id="crypto_invoices.W020") for text in problems]

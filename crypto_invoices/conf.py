@@ -3,7 +3,8 @@
 Anything wrong raises ``ImproperlyConfigured``; ``checks`` reports the same texts as system checks.
 """
 
-import functools
+import inspect
+import re
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from decimal import Decimal
@@ -11,7 +12,6 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from .exceptions import InvalidRequest
@@ -21,6 +21,7 @@ from .providers.options import Secrets, option_types, read_options
 
 __all__ = ["Settings", "UnknownAccount", "account_aliases", "accounts_from_env", "provider_for", "settings"]
 
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 DISPATCH = ("inline", "worker")
 LATE_PAYMENT = ("review", "accept")
 
@@ -45,14 +46,32 @@ class Settings:
     notify: str = "crypto_invoices.notify.mail_admins"  # dotted path of a callable(kind, invoice, text)
 
 
+class Current:
+    """What was read from one dict of settings; another dict, as under ``override_settings``, is read anew."""
+
+    def __init__(self, given):
+        self.given = given
+        self.settings = _read({} if given is None else given)
+        self.providers = {}
+
+
+_current = None
+
+
+def _now():
+    global _current
+    given = getattr(django_settings, "CRYPTO_INVOICES", None)
+    if _current is None or _current.given is not given:
+        _current = Current(given)
+    return _current
+
+
 def settings():
     """The current ``Settings``; raises ``ImproperlyConfigured`` naming the key."""
-    return _settings()
+    return _now().settings
 
 
-@functools.cache
-def _settings():
-    given = getattr(django_settings, "CRYPTO_INVOICES", {})
+def _read(given):
     if not isinstance(given, dict):
         raise ImproperlyConfigured("CRYPTO_INVOICES: a dict was expected")
     known = {item.name.upper(): item.name for item in fields(Settings)}
@@ -100,23 +119,30 @@ def provider_for(alias):
     resolver = settings().account_resolver
     if not resolver:
         return _provider_for(alias)
-    definition = import_string(resolver)(alias)
+    try:
+        resolve = import_string(resolver)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"CRYPTO_INVOICES['ACCOUNT_RESOLVER']: {error}") from None
+    definition = resolve(alias)
     if definition is None:
         raise UnknownAccount(f"CRYPTO_INVOICES['ACCOUNT_RESOLVER']: no account {alias!r}")
     return build_provider(alias, definition)
 
 
-@functools.cache
 def _provider_for(alias):
-    accounts = settings().accounts
-    if alias not in accounts:
-        raise UnknownAccount(f"CRYPTO_INVOICES['ACCOUNTS']: no account {alias!r}")
-    return build_provider(alias, accounts[alias])
+    current = _now()
+    if alias not in current.providers:
+        if alias not in current.settings.accounts:
+            raise UnknownAccount(f"CRYPTO_INVOICES['ACCOUNTS']: no account {alias!r}")
+        current.providers[alias] = build_provider(alias, current.settings.accounts[alias])
+    return current.providers[alias]
 
 
 def build_provider(alias, definition):
     """A provider from ``{"PROVIDER": dotted path, "OPTIONS": {...}}``. Raises ``ImproperlyConfigured``."""
     where = f"CRYPTO_INVOICES['ACCOUNTS'][{alias!r}]"
+    if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
+        raise ImproperlyConfigured(f"{where}: an alias is 1 to 64 letters, digits, - and _, as it stands in URLs")
     if not isinstance(definition, dict) or set(definition) - {"PROVIDER", "OPTIONS"} or "PROVIDER" not in definition:
         raise ImproperlyConfigured(f"{where}: a dict with PROVIDER and OPTIONS was expected")
     provider_class = import_provider(definition["PROVIDER"], where)
@@ -134,6 +160,9 @@ def import_provider(path, where="PROVIDER"):
         raise ImproperlyConfigured(f"{where}['PROVIDER']: {error}") from None
     if not (isinstance(provider_class, type) and issubclass(provider_class, Provider)):
         raise ImproperlyConfigured(f"{where}['PROVIDER']: {path} is not a Provider")
+    if inspect.isabstract(provider_class):
+        missing = ", ".join(sorted(provider_class.__abstractmethods__))
+        raise ImproperlyConfigured(f"{where}['PROVIDER']: {path} has no {missing}")
     return provider_class
 
 
@@ -178,7 +207,7 @@ def _provider_path(word, variable):
 
 
 def _is_provider(item, module):
-    return isinstance(item, type) and issubclass(item, Provider) and item.__module__ == module
+    return isinstance(item, type) and issubclass(item, Provider) and item.__module__ == module and not inspect.isabstract(item)
 
 
 def _typed(options, texts):
@@ -188,12 +217,3 @@ def _typed(options, texts):
         for name, (kind, _optional) in option_types(options).items()
         if name in texts
     }
-
-
-def _forget(*, setting, **kwargs):
-    if setting == "CRYPTO_INVOICES":
-        _settings.cache_clear()
-        _provider_for.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="crypto_invoices.conf")

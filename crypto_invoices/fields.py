@@ -3,13 +3,15 @@
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import NotSupportedError, models
+from django.db.models.expressions import CombinedExpression
 from django.utils.translation import gettext_lazy as _
 
 from .money import DECIMAL_PLACES, MAX_DIGITS, round_amount
 
 __all__ = ["AmountField"]
 
+_LIMIT = Decimal(10) ** (MAX_DIGITS - DECIMAL_PLACES)
 _WIDTH = MAX_DIGITS + 1  # the digits and the point
 _DIGITS = str.maketrans("0123456789", "9876543210")
 
@@ -52,22 +54,26 @@ class AmountField(models.DecimalField):
         value = self.to_python(value)
         if value is None or hasattr(value, "as_sql"):
             return value
+        if value.is_nan() or value.copy_abs() >= _LIMIT:
+            raise ValidationError(_("More than 20 integer digits: %(value)s"), code="invalid", params={"value": value})
         exact = round_amount(value)
         if exact != value:
             raise ValidationError(_("More than 18 decimals: %(value)s"), code="invalid", params={"value": value})
         if connection.vendor != "sqlite":
             return exact
         text = format(exact.copy_abs(), f"0{_WIDTH}f")
-        if len(text) > _WIDTH:
-            raise ValidationError(_("More than 20 integer digits: %(value)s"), code="invalid", params={"value": value})
         return "-" + text.translate(_DIGITS) if exact < 0 else text
 
     def get_db_prep_save(self, value, connection):
-        return value if hasattr(value, "as_sql") else self.get_db_prep_value(value, connection)
+        if not hasattr(value, "as_sql"):
+            return self.get_db_prep_value(value, connection)
+        if connection.vendor == "sqlite" and any(isinstance(part, CombinedExpression) for part in value.flatten()):
+            raise NotSupportedError("SQLite would compute this amount in floating point; compute it in Python.")
+        return value
 
     def from_db_value(self, value, expression, connection):
         if value is None or isinstance(value, Decimal):
             return value
         if not isinstance(value, str):
             raise TypeError("SQLite computed this amount in floating point; add amounts in Python instead.")
-        return -Decimal(value[1:].translate(_DIGITS)) if value.startswith("-") else Decimal(value)
+        return Decimal(value[1:].translate(_DIGITS)).copy_negate() if value.startswith("-") else Decimal(value)

@@ -17,7 +17,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from . import conf, delivery
-from .changes import after_evidence, after_marks
+from .changes import KEY_LENGTH, after_evidence, after_marks
 from .exceptions import Conflict
 from .models import CallbackReceipt, Invoice, InvoiceEvent, PaymentAttempt, Transfer
 from .signals import DURABLE
@@ -242,7 +242,7 @@ def _write_attempt(change, attempt):
         insert(
             Transfer(
                 attempt=attempt,
-                key=transfer.key[:190],
+                key=transfer.key[:KEY_LENGTH],
                 tx_hash=transfer.tx_hash[:190],
                 amount=transfer.amount,
                 currency=transfer.currency[:32],

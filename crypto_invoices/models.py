@@ -199,6 +199,8 @@ class PaymentAttempt(LedgerModel):
     last_money_at = models.DateTimeField(_("last money seen"), null=True, blank=True)
     paid_at = models.DateTimeField(_("paid"), null=True, blank=True)
     late = models.BooleanField(_("late"), null=True, blank=True)
+    gateway_late = models.BooleanField(_("late, says the gateway"), null=True, blank=True)
+    refund_begun = models.BooleanField(_("refund begun"), default=False)
     manual = models.BooleanField(_("accepted by hand"), default=False)
     on_hold = models.BooleanField(_("on hold"), default=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
@@ -213,8 +215,8 @@ class PaymentAttempt(LedgerModel):
     ledger_fields = frozenset(
         """account provider identity kind amount currency reference sandbox gateway_id state status gateway_status
         live_key payment_url address address_tag pay_amount pay_currency network amount_received amount_refunded tolerance
-        first_money_at last_money_at paid_at late manual on_hold expires_at closed_at next_poll_at polled_at hinted_at
-        poll_failures poll_error raw""".split()
+        first_money_at last_money_at paid_at late gateway_late refund_begun manual on_hold expires_at
+        closed_at next_poll_at polled_at hinted_at poll_failures poll_error raw""".split()
     )
 
     class Meta:

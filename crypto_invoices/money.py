@@ -10,13 +10,17 @@ from .exceptions import InvalidAmount
 
 __all__ = [
     "DECIMAL_PLACES",
+    "EXACT",
     "MAX_DIGITS",
+    "add",
     "check_storable",
     "decimal_places",
     "format_amount",
+    "is_number",
     "parse_amount",
     "percent_of",
     "round_amount",
+    "subtract",
 ]
 
 MAX_DIGITS = 38
@@ -50,6 +54,11 @@ def decimal_places(currency):
     return 3 if currency in _THREE_PLACES else DECIMAL_PLACES
 
 
+def is_number(text):
+    """Whether a text is a plain or scientific ASCII number of at most 24 digits on either side of the point."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 def parse_amount(value, *, field="amount", places=None):
     """A Decimal from a ``str``, ``int`` or ``Decimal``; a float or a bool is refused.
 
@@ -59,7 +68,7 @@ def parse_amount(value, *, field="amount", places=None):
     """
     if isinstance(value, (bool, float)) or not isinstance(value, (str, int, Decimal)):
         raise InvalidAmount(field, "an amount is a Decimal, an int or a text of digits")
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and not is_number(value):
         raise InvalidAmount(field, "not a number")
     if isinstance(value, int) and abs(value) >= _LARGEST_INT:  # before Decimal(), which takes its time over a million digits
         raise InvalidAmount(field, "too large or too small")
@@ -85,6 +94,19 @@ def check_storable(value, *, field="amount"):
 def round_amount(value, places=DECIMAL_PLACES):
     """``value`` rounded half-even to ``places`` decimals, without losing a digit before the point."""
     return value.quantize(Decimal(1).scaleb(-places) if places != DECIMAL_PLACES else _STEP, context=EXACT)
+
+
+def add(amounts):
+    """The exact sum, whatever precision the thread's decimal context has."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total
+
+
+def subtract(value, less):
+    """The exact difference."""
+    return EXACT.subtract(value, less)
 
 
 def percent_of(value, percent):

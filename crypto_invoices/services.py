@@ -22,7 +22,7 @@ from .exceptions import (
     NotAllowed,
 )
 from .models import EventDelivery, Invoice, new_reference
-from .money import parse_amount
+from .money import add, parse_amount, subtract
 from .polling import CREATING_FOR, poll
 from .providers.base import Capability, Kind, Remote
 from .statuses import SETTLED, AttemptState, InvoiceStatus, Source, permitted
@@ -208,7 +208,7 @@ def record_refund(invoice, *, amount, currency, tx_hash="", reason, user):
         if currency != invoice.currency:
             return {}
         whole = invoice.amount_received if invoice.amount_received is not None else invoice.amount
-        total = (invoice.amount_refunded or 0) + amount
+        total = add((invoice.amount_refunded or 0, amount))
         if total > whole:
             raise InvalidRequest("amount", "more than was received")
         begun = permitted(InvoiceStatus(invoice.status), InvoiceStatus.REFUNDING, Source.OPERATOR) == "yes"
@@ -350,7 +350,7 @@ def _rest(invoice, earlier, amount):
     with_money = [attempt for attempt in earlier if attempt.first_money_at]
     if any(attempt.amount_received is None for attempt in with_money):
         raise InvalidRequest("amount", "money was seen whose value cannot be compared: say how much is still due")
-    rest = invoice.amount - sum(attempt.amount_received for attempt in with_money)
+    rest = subtract(invoice.amount, add(attempt.amount_received for attempt in with_money))
     if rest <= 0:
         raise NotAllowed("nothing is outstanding")
     return rest

@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+ANY = object()
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One connected receiver. ``key`` names it in the database, so it must stay the same over restarts and releases."""
@@ -81,12 +84,12 @@ class DurableSignal(Signal):
         self._connections.pop(_lookup(receiver, sender, dispatch_uid), None)
         return super().disconnect(receiver=receiver, sender=sender, dispatch_uid=dispatch_uid)
 
-    def connections(self, sender):
-        """The live connections for ``sender``, in the order in which they were made."""
+    def connections(self, sender=ANY):
+        """The live connections for ``sender``, or all of them, in the order in which they were made."""
         return [
             connection
             for connection in self._connections.values()
-            if (connection.sender is None or connection.sender is sender) and connection.reference() is not None
+            if (sender is ANY or connection.sender in (None, sender)) and connection.reference() is not None
         ]
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from .money import percent_of
+from .money import add, percent_of, subtract
 
 __all__ = [
     "TRANSITIONS",
@@ -73,6 +73,7 @@ class Review(StrEnum):
     ON_HOLD = "held by the gateway for a check"
     FAILED_WITH_MONEY = "failed with money received"
     AFTER_REVERSAL = "paid after it was reversed"
+    AFTER_REFUND = "money arrived after a refund"
     MISFIT = "a callback or poll does not fit"
 
 
@@ -156,11 +157,9 @@ def settle(status, *, received, due, tolerance, manual=False):
     """
     if status not in SETTLED or received is None:
         return status, None
-    if tolerance is not None and not manual and received < due - percent_of(due, tolerance):
+    if tolerance is not None and not manual and received < subtract(due, percent_of(due, tolerance)):
         return S.UNDERPAID, Review.TOO_LITTLE
-    if received > due:
-        return S.OVERPAID, None
-    return (S.PAID if received == due else status), None
+    return (S.OVERPAID if received > due else status), None
 
 
 def judge(old, evidence, *, received, due, tolerance, undisturbed=True):
@@ -209,7 +208,7 @@ def lateness(deadline, *, told, transfers, due, first_seen):
     if all(value is not None for _, value in times):
         total = Decimal(0)
         for time, value in times:
-            total += value
+            total = add((total, value))
             if total >= due:
                 paid_at = time
                 break
@@ -236,6 +235,8 @@ class AttemptFacts:
     deadline: datetime | None = None
     manual: bool = False
     on_hold: bool = False
+    refund_begun: bool = False  # the gateway once said that it gives the money back
+    refunded: Decimal | None = None  # what the gateway says it gave back
 
     def has_money_after(self, mark):
         return mark is not None and self.money_at is not None and self.money_at > mark
@@ -252,16 +253,18 @@ class InvoiceFacts:
     reversed_at: datetime | None = None
     refunding_at: datetime | None = None
     refunded_at: datetime | None = None
+    paid: bool = False  # ``invoice_paid`` was emitted and not reversed
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     status: InvoiceStatus
     received: Decimal | None  # price currency; None: nothing comparable is known
+    refunded: Decimal | None  # by the gateways, in the price currency
     late: bool
     manual: bool
     on_hold: bool
-    held: bool  # settled, but the goods wait for a person
+    held: bool  # settled, but the goods, not handed over yet, wait for a person
     reviews: tuple[Review, ...]
 
 
@@ -290,11 +293,18 @@ def reduce_invoice(facts, *, grace=None):
     held = (
         status in SETTLED
         and not accepted
-        and (facts.cancelled_at is not None or facts.reversed_at is not None or (is_late and not forgiven))
+        and not facts.paid
+        and (
+            facts.cancelled_at is not None
+            or facts.reversed_at is not None
+            or any(a.refund_begun for a in settled)
+            or (is_late and not forgiven)
+        )
     )
     return Outcome(
         status=status,
         received=received,
+        refunded=_add(a.refunded for a in attempts),
         late=is_late,
         manual=accepted or any(a.manual for a in settled),
         on_hold=any(a.on_hold for a in attempts),
@@ -305,7 +315,7 @@ def reduce_invoice(facts, *, grace=None):
 
 def _add(amounts):
     known = [amount for amount in amounts if amount is not None]
-    return sum(known, Decimal(0)) if known else None
+    return add(known) if known else None
 
 
 def _refund(facts, attempts):
@@ -347,6 +357,8 @@ def _reviews(facts, attempts, settled, status, *, held, late, second):
         yield Review.AFTER_REVERSAL
     elif held and late:
         yield Review.LATE
+    if not money and status in (S.REFUNDING, S.REFUNDED):
+        yield Review.REFUND_UNSEEN
     if second:
         yield Review.SECOND_PAYMENT
     if status is S.CANCELLED and money:

@@ -28,7 +28,7 @@ HOSTILE = [
     ".5", "1.", "-.5", "1.e5", ".e5", "1e 5", "1e5e5",
     "true", "True", "null", "None",
     "9" * 25, "9" * 5000, "0" * 25, "0." + "1" * 25, "0." + "0" * 400, "1." + "9" * 400,
-    True, False, 0.1, 1.0, float("nan"), float("inf"), None, b"1", [], ["1"], (), {}, {"a": 1}, 1j, object(),
+    True, False, 0.1, 1.0, float("nan"), float("inf"), None, b"1", [], ["1"], (), {}, {"a": 1}, 1j, object,
     D("NaN"), D("sNaN"), D("-NaN"), D("Infinity"), D("-Infinity"), D("-1"), D("-1e-18"), D("1e31"), D("1e-31"), D("1e999999"),
     -1, 10**31, 10**5000, -(10**5000),
 ]  # fmt: skip

@@ -275,7 +275,6 @@ class Provider(ABC):
         return Ack()
 
 
-
 def check_id(value, *, field="id"):
     """A gateway's id as text, safe to stand in a URL. Raises ``InvalidRequest`` for anything else."""
     text = str(value)

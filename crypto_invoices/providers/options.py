@@ -5,6 +5,7 @@ plain dict and names the field in every refusal.
 """
 
 import hashlib
+import re
 import types
 import typing
 from dataclasses import MISSING, dataclass, field, fields
@@ -127,7 +128,7 @@ def _convert(kind, name, value, from_text):
 
 
 def _from_text(kind, name, text):
-    if kind is int and text.strip().lstrip("-").isdecimal() and text.isascii():
+    if kind is int and re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII):
         return int(text)
     if kind is bool and text.strip().lower() in _TRUE | _FALSE:
         return text.strip().lower() in _TRUE

@@ -5,13 +5,12 @@ from decimal import Decimal
 import simplejson
 
 from ..exceptions import InvalidAmount
-from ..money import format_amount, parse_amount
+from ..money import format_amount, is_number, parse_amount
 
 __all__ = ["MalformedPayload", "dumps", "loads"]
 
 MAX_DEPTH = 16
 MAX_KEYS = 256
-MAX_ITEMS = 1000
 
 
 class MalformedPayload(ValueError):
@@ -25,6 +24,8 @@ def dumps(value):
 
 def _plain(value):
     if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError("not a finite number")
         return simplejson.RawJSON(format_amount(value))  # as a Decimal it would be written 1E-7
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -50,7 +51,7 @@ def loads(body):
             parse_int=_integer,
             parse_constant=_constant,
         )
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise MalformedPayload(str(error) if isinstance(error, (MalformedPayload, InvalidAmount)) else "not JSON") from None
     if not isinstance(value, dict):
         raise MalformedPayload("not an object")
@@ -89,15 +90,17 @@ def _object(pairs):
 
 
 def _number(text):
-    if len(text) > 60:
-        raise MalformedPayload("a number with too many digits")
-    return Decimal(text)
+    return Decimal(_short(text))
 
 
 def _integer(text):
-    if len(text) > 31:
+    return int(_short(text))
+
+
+def _short(text):
+    if not is_number(text):
         raise MalformedPayload("a number with too many digits")
-    return int(text)
+    return text
 
 
 def _constant(text):
