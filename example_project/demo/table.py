@@ -4,12 +4,12 @@ from dataclasses import dataclass, fields
 from textwrap import wrap
 
 COLUMNS = (
-    ("case", 28),
-    ("HTTP answers", 27),
+    ("case", 27),
+    ("HTTP answers", 26),
     ("status", 22),
     ("signals (invoice_ left out)", 31),
-    ("order", 14),
-    ("as promised", 8),
+    ("order", 13),
+    ("as promised", 11),
 )
 GAP = "  "
 WIDTH = sum(width for _, width in COLUMNS) + len(GAP) * (len(COLUMNS) - 1)
