@@ -208,7 +208,7 @@ def stub_gateway(settings, **changes):
 
 
 def in_this_connection(act):
-    """``(hook, outcomes)``: the hook runs ``act`` in the gateway's thread on the connection of the test, which waits meanwhile."""
+    """``(hook, outcomes)``: the hook runs ``act`` in the gateway's thread on the test's connection; the test waits."""
     own, outcomes = connections["default"], []
 
     def hook(payment):

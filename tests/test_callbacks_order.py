@@ -522,6 +522,8 @@ def _try(operation, *args):
 
 
 def _fresh(gateway, clock):
+    """An invoice with two attempts; earlier ones of the test are due no more, so that each run reads the same."""
+    PaymentAttempt.objects.update(next_poll_at=None)
     clock.advance(hours=1)
     invoice, first = make(gateway)
     start_attempt(invoice, "second")
@@ -536,23 +538,31 @@ def _outcome(invoice):
     return {**facts(invoice), "attempts": attempts, "one shots": shots}
 
 
+_reads = {}
+
+
+def _reads_of(operation, gateway, clock):
+    """How many statements read before the operation's first write, if nothing comes between."""
+    if operation not in _reads:
+        invoice, payments = _fresh(gateway, clock)
+        probe = Pause(None, 0)
+        with connection.execute_wrapper(probe):
+            _try(operation, gateway, invoice, payments)
+        assert probe.reads_before_write
+        _reads[operation] = probe.reads_before_write
+    return _reads[operation]
+
+
 def _run(gateway, clock, outer, inner):
     """The outcomes of inner-then-outer one after the other, and of inner in the middle of outer."""
     invoice, payments = _fresh(gateway, clock)
-    answers = [_try(inner, gateway, invoice, payments)]
-    watch = Pause(None, 0)
-    with connection.execute_wrapper(watch):
-        answers.append(_try(outer, gateway, invoice, payments))
+    answers = [_try(inner, gateway, invoice, payments), _try(outer, gateway, invoice, payments)]
     serial = (_outcome(invoice), answers)
 
-    invoice, payments = _fresh(gateway, clock)
-    probe = Pause(None, 0)
-    with connection.execute_wrapper(probe):
-        _try(outer, gateway, invoice, payments)
-    assert probe.reads_before_write
+    reads = _reads_of(outer, gateway, clock)
     invoice, payments = _fresh(gateway, clock)
     answers = []
-    pause = Pause(lambda: answers.append(_try(inner, gateway, invoice, payments)), probe.reads_before_write)
+    pause = Pause(lambda: answers.append(_try(inner, gateway, invoice, payments)), reads)
     with connection.execute_wrapper(pause):
         answers.append(_try(outer, gateway, invoice, payments))
     assert pause.act is None  # the interleaving did take place
