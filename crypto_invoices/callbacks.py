@@ -17,15 +17,16 @@ from django.utils import timezone
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from . import conf, delivery, ledger
+from .attempts import flag
 from .exceptions import BadSignature, Conflict, GatewayError, MalformedCallback, MisdirectedCallback
 from .models import CallbackReceipt, PaymentAttempt
 from .orders import read_token
 from .polling import poll
 from .providers.base import Hint, Provider
 from .signals import callback_rejected
-from .statuses import Verdict
+from .statuses import Review, Verdict
 
-__all__ = ["Answer", "Endpoint", "find_endpoint", "receive", "replay"]
+__all__ = ["Answer", "Endpoint", "find_endpoint", "receive", "refuse", "replay"]
 
 logger = logging.getLogger("crypto_invoices.callback")
 
@@ -72,6 +73,12 @@ def find_endpoint(alias, token):
         _log_few(logging.ERROR, "callback for account %s cannot be verified: %s", alias, error)
         return TRY_AGAIN
     return NOT_FOUND
+
+
+def refuse(status, text):
+    """The ``Answer`` to a request that is no callback at all; logged a few times a minute."""
+    _log_few(logging.WARNING, f"callback refused: {text}")
+    return Answer(status, text.encode())
 
 
 def receive(endpoint, headers, body, *, url="", remote_addr=""):
@@ -182,6 +189,8 @@ def _take_unusable(provider, callback, error):
     verdict = CallbackReceipt.Verdict.MALFORMED if malformed else CallbackReceipt.Verdict.QUARANTINED
     _file_capped(callback, verdict, str(error), attempt)
     _poll_soon(attempt)
+    if not malformed:
+        flag(attempt.invoice_id, f"{Review.MISFIT}: {error}")
     logger.log(logging.ERROR if malformed else logging.WARNING, "%s callback of account %s: %s", verdict, callback.account, error)
     return MALFORMED if malformed else _acknowledge(provider)
 

@@ -69,7 +69,8 @@ def after_evidence(invoice, attempts, attempt, evidence, known, *, now, undistur
     change = Change(ruling.verdict, ruling.reason, ruling.poll)
     if ruling.verdict in (Verdict.CHECK, Verdict.QUARANTINED):
         if ruling.verdict is Verdict.QUARANTINED:
-            _review(change, invoice, (Review.MISFIT,), detail=ruling.reason, once=True)
+            polled = evidence.source is Source.POLL  # every further poll will say the same
+            _review(change, invoice, (Review.MISFIT,), detail=ruling.reason, once=polled)
         change.is_event = bool(change.invoice)
         return change
     _take_transfers(change, evidence, known)

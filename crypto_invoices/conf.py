@@ -46,12 +46,15 @@ class Settings:
     notify: str = "crypto_invoices.notify.mail_admins"  # dotted path of a callable(kind, invoice, text)
 
 
+UNSET = object()
+
+
 class Current:
     """What was read from one dict of settings; another dict, as under ``override_settings``, is read anew."""
 
     def __init__(self, given):
         self.given = given
-        self.settings = _read({} if given is None else given)
+        self.settings = _read({} if given is UNSET else given)
         self.providers = {}
 
 
@@ -60,7 +63,7 @@ _current = None
 
 def _now():
     global _current
-    given = getattr(django_settings, "CRYPTO_INVOICES", None)
+    given = getattr(django_settings, "CRYPTO_INVOICES", UNSET)
     if _current is None or _current.given is not given:
         _current = Current(given)
     return _current

@@ -9,6 +9,7 @@ import logging
 import random
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import IntegrityError, transaction
@@ -28,7 +29,8 @@ LEASE = timedelta(seconds=30)  # a slower receiver is protected by its delivery 
 FIRST_DELAY, LONGEST_DELAY = 10, 6 * 3600  # seconds between tries of a receiver that fails
 GIVE_UP_AFTER = timedelta(days=7)
 SLOW = 1.0  # seconds; a receiver that takes longer delays the answer to the gateway
-PASSING_INTERVAL, PASSING_EVENTS, PASSING_BUDGET = 10.0, 5, 0.2
+PASSING_INTERVAL, PASSING_EVENTS, PASSING_SECONDS = 10.0, 5, 0.2
+SWEPT_AT_ONCE = 100  # events read in one go
 
 
 _due = Reading(
@@ -57,7 +59,19 @@ def hold():
     return secrets.token_hex(8)
 
 
-def deliver_invoice(invoice_id, written=None):
+@dataclass
+class Budget:
+    """How much a sweep in passing may still do: so many events, none begun after ``until`` (monotonic seconds)."""
+
+    events: int
+    until: float
+
+    def take(self):
+        self.events -= 1
+        return self.events >= 0 and time.monotonic() < self.until
+
+
+def deliver_invoice(invoice_id, written=None, budget=None):
     """Calls the receivers of an invoice's due events. ``written`` is the newest, if this call's process just wrote it."""
     holder = written.holder if written else hold()
     while True:
@@ -69,10 +83,12 @@ def deliver_invoice(invoice_id, written=None):
         if not events:
             return
         if _claim(events[0], holder):
-            _deliver_events(events, holder)
+            _deliver_events(events, holder, budget)
             written = None
         elif not _release(events, holder):
             return  # whoever holds the oldest event goes on to ours
+        if budget is not None and budget.events <= 0:
+            return
 
 
 def _claim(event, holder):
@@ -93,11 +109,15 @@ def _release(events, holder):
     return mine and InvoiceEvent.objects.filter(pk__in=mine, holder=holder).update(holder="", due_at=timezone.now())
 
 
-def _deliver_events(events, holder):
+def _deliver_events(events, holder, budget=None):
     """Goes through the events of one invoice, oldest first. A receiver that failed gets nothing newer."""
     rows = _delivery_rows(events)
     waiting = {}  # receiver key -> when it may be tried again
     for event, following in zip(events, [*events[1:], None], strict=True):
+        if budget is not None and not budget.take():
+            budget.events = 0
+            _release(events, holder)
+            return
         # Holding the next event before this one is done leaves no moment in which another process could pass us.
         alone = following is None or not _claim(following, holder)
         next_tries = []
@@ -237,20 +257,19 @@ def notify(kind, invoice, text):
         logger.exception("NOTIFY failed on %s", kind)
 
 
-def sweep(*, limit=None, budget=None):
-    """Delivers what is due, at most ``limit`` invoices and starting none after ``budget`` seconds; returns how many."""
-    started = time.monotonic()
+def sweep(*, budget=None):
+    """Delivers what is due, all of it or what ``budget`` allows; returns the number of invoices."""
     seen = set()
-    while limit is None or len(seen) < limit:
+    while budget is None or budget.events > 0:
         due = InvoiceEvent.objects.filter(due_at__lte=timezone.now()).order_by("due_at").values_list("invoice_id", flat=True)
-        fresh = [invoice_id for invoice_id in dict.fromkeys(due[: min(limit or 100, 100)]) if invoice_id not in seen]
+        fresh = [invoice_id for invoice_id in dict.fromkeys(due[:SWEPT_AT_ONCE]) if invoice_id not in seen]
         if not fresh:
             break
         for invoice_id in fresh:
-            if budget is not None and time.monotonic() - started > budget:
-                return len(seen)
+            if budget is not None and budget.events <= 0:
+                break
             seen.add(invoice_id)
-            deliver_invoice(invoice_id)
+            deliver_invoice(invoice_id, budget=budget)
     return len(seen)
 
 
@@ -269,6 +288,6 @@ def sweep_in_passing():
         return
     _last_passing = now
     try:
-        sweep(limit=PASSING_EVENTS, budget=PASSING_BUDGET)
+        sweep(budget=Budget(PASSING_EVENTS, now + PASSING_SECONDS))
     except Exception:
         logger.exception("sweeping failed")

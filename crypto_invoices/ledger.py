@@ -10,7 +10,6 @@ import random
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
@@ -178,7 +177,7 @@ def _write(change, invoice, attempt, source, *, callback=None, user=None, reason
             user=user, reason=reason or change.reason, receipt=receipt, data=data or {}, one_shot=change.one_shot,
         )  # fmt: skip
         if "invoice_review_required" in change.signals:
-            transaction.on_commit(partial(delivery.notify, "review", invoice, invoice.review_reason), robust=True)
+            transaction.on_commit(lambda: delivery.notify("review", invoice, invoice.review_reason), robust=True)
     for name, value in change.attempt.items():
         setattr(attempt, name, value)
     return event
@@ -217,7 +216,7 @@ def write_event(invoice, *, kind, old_status, signals, source, deliver=True, **f
     )
     insert(event)
     if inline and deliver:
-        transaction.on_commit(partial(delivery.deliver_invoice, invoice.pk, event), robust=True)
+        transaction.on_commit(lambda: delivery.deliver_invoice(invoice.pk, event), robust=True)
     return event
 
 

@@ -196,7 +196,7 @@ def record_refund(invoice, *, amount, currency, tx_hash="", reason, user):
     """Notes what the shop gave back, in any currency; no money moves. Returns the invoice.
 
     In the price's currency the sum is kept, and a complete refund makes the invoice refunded. Raises ``InvalidRequest``
-    when more is given back than came in.
+    when more is given back than came in, ``NotAllowed`` when nothing did.
     """
     _require("reason", reason)
     amount = parse_amount(amount)
@@ -205,6 +205,8 @@ def record_refund(invoice, *, amount, currency, tx_hash="", reason, user):
     data = {"amount": amount, "currency": currency, "tx_hash": tx_hash}
 
     def marks(invoice, attempts, now):
+        if not invoice.accepted_at and not any(attempt.first_money_at for attempt in attempts):
+            raise NotAllowed("nothing was received")
         if currency != invoice.currency:
             return {}
         whole = invoice.amount_received if invoice.amount_received is not None else invoice.amount

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
 from . import callbacks
 from .models import EventDelivery, Invoice, InvoiceEvent
@@ -24,22 +24,25 @@ MAX_BODY = 64 * 1024  # bytes
 @csrf_exempt
 @login_not_required
 @transaction.non_atomic_requests
-@require_POST
 def callback(request, account, token):
     """Where a gateway tells what happened. The body is read only for a URL that we made, and never beyond 64 KiB."""
+    if request.method != "POST":
+        response = _respond(callbacks.Answer(405, b"method not allowed"))
+        response["Allow"] = "POST"
+        return response
     if _declared_length(request) > MAX_BODY:
-        return HttpResponse("too large", status=413, content_type="text/plain")
+        return _respond(callbacks.refuse(413, "too large"))
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        return HttpResponse("unsupported content encoding", status=415, content_type="text/plain")
+        return _respond(callbacks.refuse(415, "unsupported content encoding"))
     endpoint = callbacks.find_endpoint(account, token)
     if isinstance(endpoint, callbacks.Answer):
         return _respond(endpoint)
     try:
         body = _read(request)
     except UnreadablePostError:
-        return HttpResponse("incomplete", status=400, content_type="text/plain")
+        return _respond(callbacks.refuse(400, "incomplete"))
     if len(body) > MAX_BODY:
-        return HttpResponse("too large", status=413, content_type="text/plain")
+        return _respond(callbacks.refuse(413, "too large"))
     return _respond(
         callbacks.receive(
             endpoint, request.headers, body, url=request.get_full_path(), remote_addr=request.META.get("REMOTE_ADDR", "")
@@ -77,7 +80,7 @@ def pay(request, uuid):
     invoice = get_object_or_404(Invoice, uuid=uuid)
     attempt = invoice.live_attempt
     payable = invoice.cancelled_at is None and not invoice.is_paid
-    if payable and attempt is not None and attempt.payment_url and InvoiceStatus(invoice.status) is InvoiceStatus.PENDING:
+    if payable and attempt is not None and attempt.payment_url and attempt.status == InvoiceStatus.PENDING:
         return HttpResponseRedirect(attempt.payment_url)
     return render(request, "crypto_invoices/pay.html", {"invoice": invoice, "attempt": attempt if payable else None})
 
@@ -93,7 +96,8 @@ def status(request, uuid):
         response = HttpResponse(status=304)
     else:
         response = HttpResponse(body, content_type="application/json")
-    response.headers |= {"ETag": etag, "Cache-Control": "no-cache, private"}
+    response["ETag"] = etag
+    response["Cache-Control"] = "no-cache, private"
     return response
 
 
@@ -103,10 +107,10 @@ def status(request, uuid):
 def health(request):
     """``{"oldest_due_event", "given_up"}``: seconds that the oldest signal has waited, and deliveries that were given up.
 
-    200 while nothing waits for more than 15 minutes, else 503.
+    200 while nothing waits for more than 15 minutes and nothing was given up, else 503.
     """
     now = timezone.now()
     oldest = InvoiceEvent.objects.filter(due_at__lte=now).order_by("due_at").values_list("due_at", flat=True).first()
     waiting = int((now - oldest).total_seconds()) if oldest else 0
     given_up = EventDelivery.objects.filter(state=EventDelivery.State.GIVEN_UP).count()
-    return JsonResponse({"oldest_due_event": waiting, "given_up": given_up}, status=503 if waiting > 900 else 200)
+    return JsonResponse({"oldest_due_event": waiting, "given_up": given_up}, status=503 if waiting > 900 or given_up else 200)

@@ -2,6 +2,8 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
+from crypto_invoices import callbacks
+
 SERVICES = {"postgres": "postgresql", "mariadb": "mysql"}
 
 
@@ -25,3 +27,9 @@ def pytest_runtest_makereport(item, call):
                 report.outcome = "failed"
                 report.longrepr = f"the secret {name!r} stands in: {title}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def fresh_log_limit():
+    """Each test may see the first lines of a kind in a minute."""
+    callbacks._logged.clear()

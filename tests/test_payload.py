@@ -85,8 +85,6 @@ REFUSED = {
     "5,000 digits, negative": b'{"a":-' + b"9" * 5_000 + b"}",
     "5,000 decimals": b'{"a":0.' + b"1" * 5_000 + b"}",
     "5,000 zeros": b'{"a":1' + b"0" * 5_000 + b"}",
-    "exponent of 20 digits": b'{"a":1e99999999999999999999}',
-    "negative exponent of 20 digits": b'{"a":1e-99999999999999999999}',
     "exponent of 5,000 digits": b'{"a":1e' + b"9" * 5_000 + b"}",
 }
 

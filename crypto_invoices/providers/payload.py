@@ -90,17 +90,18 @@ def _object(pairs):
 
 
 def _number(text):
-    return Decimal(_short(text))
+    return Decimal(text) if is_number(text) else _unusable(text)
 
 
 def _integer(text):
-    return int(_short(text))
+    return int(text) if is_number(text) else _unusable(text)
 
 
-def _short(text):
-    if not is_number(text):
+def _unusable(text):
+    """What no field accepts, so that the refusal can name the field."""
+    if len(text) > 64:
         raise MalformedPayload("a number with too many digits")
-    return text
+    return object()
 
 
 def _constant(text):
