@@ -41,6 +41,10 @@ clean:  ## remove what was built and every local database
 .venv/bin/tox: | .venv/bin/python
 	$(PY) -m pip install --quiet "tox>=4.25"
 
+.venv/.demo: setup.cfg pyproject.toml | .venv/bin/python
+	$(PY) -m pip install --quiet --editable .
+	touch $@
+
 .venv/.%: setup.cfg pyproject.toml | .venv/bin/python
 	$(PY) -m pip install --quiet --editable ".[$*]"
 	touch $@

@@ -12,6 +12,16 @@ from . import actions, callbacks, conf
 logger = logging.getLogger(__name__)
 
 
+class Handler(ServerHandler):
+    """Remembers whether it answered; ``headers_sent`` is reset when a handler is closed."""
+
+    answered = False
+
+    def close(self):
+        self.answered = self.headers_sent
+        super().close()
+
+
 class RequestHandler(WSGIRequestHandler):
     """Keeps headers with underscores, which Django's handler strips, and closes a connection that got no answer."""
 
@@ -26,10 +36,10 @@ class RequestHandler(WSGIRequestHandler):
             return
         if not self.parse_request():
             return
-        handler = ServerHandler(self.rfile, self.wfile, self.get_stderr(), self.get_environ())
+        handler = Handler(self.rfile, self.wfile, self.get_stderr(), self.get_environ())
         handler.request_handler = self
         handler.run(self.server.get_app())
-        if not handler.headers_sent:
+        if not handler.answered:
             self.close_connection = True
 
 
