@@ -90,12 +90,14 @@ def test_g11_processes_sweep_the_same_events(shop, gateway, package_settings, st
     sweep_together()
     for invoice in invoices:
         versions = [f"{invoice.uuid}.{version}" for version in range(1, EVENTS_EACH + 1)]
-        # Events carry one signal or two; the note of each came, though the other receiver has stumbled over the third.
+        # The note of every event is there, though the other receiver has stumbled and got nothing newer.
         assert list(dict.fromkeys(effects_of("note", invoice))) == versions
-        assert effects_of("stumble", invoice) == versions[1:2]
+        handled = effects_of("stumble", invoice)
+        assert len(handled) in (1, 4, 7), "it stumbles over the events 3, 6 and 9, and the first of all is not for it"
+        assert handled == versions[1 : 1 + len(handled)]
     assert EventDelivery.objects.filter(state="failed").count() == len(invoices)
     assert shop.audit(delivered=False) == []
-    for _ in range(3 * (FAILURES + 1)):
+    for _ in range(3 * FAILURES):
         let_time_pass()
         sweep_together()
     assert sorted(Counter(read(shop.failures)).items()) == sorted(
