@@ -240,6 +240,7 @@ def test_t49_t50_many_forged_callbacks(gateway, all_logs, django_assert_num_quer
     assert [part for part in ("track_id", sign(body), payment["order_id"]) if part in text] == []
 
 
+@pytest.mark.django_db(transaction=True)  # the handler closes connections
 def test_t49_ten_thousand_forged_callbacks(gateway, all_logs, django_assert_num_queries):
     _, payment = make(gateway)
     body = body_of(payment, "Paid", [tx("25")])
@@ -383,6 +384,7 @@ def test_t51_nothing_of_django_in_the_answers(gateway):
         assert answer.headers["Content-Type"].split(";")[0] == "text/plain"
 
 
+@pytest.mark.django_db(transaction=True)  # the handler closes connections
 def test_t51_through_the_real_handler(gateway):
     """The whole WSGI stack, without a test client in between."""
     invoice, payment = make(gateway)
