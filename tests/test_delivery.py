@@ -679,7 +679,8 @@ def test_t44_every_statement_fails(gateway, clock, sweeping, caplog, kind, error
             consistent(invoice)
             clock.advance(minutes=1)
             sweep()
-            finals.append((facts(invoice), [name for name, *_ in calls[start:]]))
+            # A receiver whose transaction failed after it ran is called again: its effects here count once.
+            finals.append((facts(invoice), list(dict.fromkeys(name for name, *_ in calls[start:]))))
             if fault.count < place:
                 break
     assert place > 5
