@@ -115,12 +115,10 @@ def _callback(endpoint, headers, body):
 def _guarded(step, provider, callback, *args):
     """A fault of ours is a 503, so that the gateway sends the callback again."""
     try:
-        answer = step(provider, callback, *args)
+        return step(provider, callback, *args)
     except (DatabaseError, InterfaceError, Conflict):
         logger.exception("callback of account %s could not be applied", callback.account)
         return TRY_AGAIN
-    delivery.sweep_in_passing()
-    return answer
 
 
 def _take(provider, callback, evidence):
@@ -131,12 +129,14 @@ def _take(provider, callback, evidence):
         return _take_unmatched(callback)
     if applied.duplicate:
         logger.info("duplicate callback of account %s", callback.account)
+        return _acknowledge(provider)  # without a sweep, which could wait for a receiver that is still running
     elif applied.verdict is Verdict.CHECK:
         _check(callback, applied)
     else:
         _log(callback, applied)
         if applied.poll:
             _poll_soon(applied.attempt)
+    delivery.sweep_in_passing()
     return _acknowledge(provider)
 
 

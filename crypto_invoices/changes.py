@@ -23,6 +23,7 @@ from .statuses import (
 
 __all__ = ["Change", "after_evidence", "after_marks"]
 
+UNREAD = frozenset({"raw"})  # columns that are written without having been read
 KEY_LENGTH = 190  # of Transfer.key; MariaDB indexes no longer one
 MARKS = ("cancelled_at", "accepted_at", "reversed_at", "refunding_at", "refunded_at")
 ENTERING = {
@@ -98,7 +99,7 @@ def _first(*values):
 
 
 def _different(row, values):
-    return {name: value for name, value in values.items() if getattr(row, name) != value}
+    return {name: value for name, value in values.items() if name in UNREAD or getattr(row, name) != value}
 
 
 def _binding(attempt, evidence):
@@ -192,7 +193,9 @@ def _words(attempt, evidence, ruling):
     if attempt.state in (AttemptState.CREATING, AttemptState.UNKNOWN):
         words["state"] = AttemptState.OPEN.value
     if ruling.verdict is not Verdict.STALE and evidence.source is not Source.TIMER:
-        words |= {"gateway_status": evidence.word[:64], "raw": evidence.raw.replace("\0", "\ufffd")}
+        words["gateway_status"] = evidence.word[:64]
+    if evidence.source is Source.POLL:  # a callback's body stands in its receipt
+        words["raw"] = evidence.raw.replace("\0", "\ufffd")
     for name in ("pay_amount", "tolerance", "expires_at"):
         if getattr(evidence, name) is not None:
             words[name] = getattr(evidence, name)

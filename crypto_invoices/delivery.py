@@ -30,6 +30,7 @@ FIRST_DELAY, LONGEST_DELAY = 10, 6 * 3600  # seconds between tries of a receiver
 GIVE_UP_AFTER = timedelta(days=7)
 SLOW = 1.0  # seconds; a receiver that takes longer delays the answer to the gateway
 PASSING_INTERVAL, PASSING_EVENTS, PASSING_SECONDS = 10.0, 5, 0.2
+LEFT = "+"  # at the end of a holder's name: newer events were left to it
 SWEPT_AT_ONCE = 100  # events read in one go
 
 
@@ -76,23 +77,29 @@ def deliver_invoice(invoice_id, written=None, budget=None):
     holder = written.holder if written else hold()
     while True:
         due = _due(invoice=invoice_id)
-        if not any(event.holder == holder or event.due_at <= timezone.now() for event in due):
+        if not any(_is_held_by(event, holder) or event.due_at <= timezone.now() for event in due):
             return
         only_ours = written is not None and [event.pk for event in due] == [written.pk]
         events = [written] if only_ours else _due_with_rows(invoice=invoice_id)
+        written = None
         if not events:
             return
         if _claim(events[0], holder):
-            _deliver_events(events, holder, budget)
-            written = None
-        elif not _release(events, holder):
-            return  # whoever holds the oldest event goes on to ours
-        if budget is not None and budget.events <= 0:
-            return
+            if not _deliver_events(events, holder, budget):
+                return
+        else:
+            _release(events, holder)
+            if _leave_to_holder(events[0]):
+                return
+
+
+def _is_held_by(event, holder):
+    return event.holder.rstrip(LEFT) == holder
 
 
 def _claim(event, holder):
-    if event.holder == holder:
+    if _is_held_by(event, holder):
+        event.holder = holder
         return True
     now = timezone.now()
     if event.holder and event.due_at > now:
@@ -105,23 +112,33 @@ def _claim(event, holder):
 
 
 def _release(events, holder):
-    mine = [event.pk for event in events if event.holder == holder]
-    return mine and InvoiceEvent.objects.filter(pk__in=mine, holder=holder).update(holder="", due_at=timezone.now())
+    mine = [event.pk for event in events if _is_held_by(event, holder)]
+    if mine:
+        InvoiceEvent.objects.filter(pk__in=mine, holder__in=(holder, holder + LEFT)).update(holder="", due_at=timezone.now())
+
+
+def _leave_to_holder(event):
+    """Tells the process that holds ``event`` that newer ones wait for it; False when it has let go meanwhile."""
+    held = InvoiceEvent.objects.filter(pk=event.pk, holder=event.holder, due_at=event.due_at)
+    return bool(held.update(holder=event.holder.rstrip(LEFT) + LEFT))
 
 
 def _deliver_events(events, holder, budget=None):
-    """Goes through the events of one invoice, oldest first. A receiver that failed gets nothing newer."""
+    """Goes through the events of one invoice, oldest first; a receiver that failed gets nothing newer.
+
+    Returns whether there may be more to do: somebody left newer events to us, or their holder was faster.
+    """
     rows = _delivery_rows(events)
     waiting = {}  # receiver key -> when it may be tried again
+    more = False
     for event, following in zip(events, [*events[1:], None], strict=True):
         if budget is not None and not budget.take():
-            budget.events = 0
             _release(events, holder)
-            return
+            return False
         # Holding the next event before this one is done leaves no moment in which another process could pass us.
         alone = following is None or not _claim(following, holder)
         next_tries = []
-        done = False
+        done = None
         plan = list(_plan(event, rows))
         for step, (name, connection, row) in enumerate(plan, 1):
             if connection.key not in waiting and row is not None and row.next_try_at > timezone.now():
@@ -129,8 +146,7 @@ def _deliver_events(events, holder, budget=None):
             if connection.key not in waiting:
                 finish = step == len(plan) and not next_tries
                 try:
-                    _call(event, name, connection, row, finish=finish)
-                    done = finish
+                    done = _call(event, name, connection, row, finish=finish)
                 except ReceiverFailed as failure:
                     if failure.next_try_at is None:
                         continue  # given up: it stands in nobody's way any more
@@ -138,10 +154,11 @@ def _deliver_events(events, holder, budget=None):
             if connection.key in waiting:
                 next_tries.append(waiting[connection.key])
         if not done:
-            due_at = min(next_tries, default=None)
-            InvoiceEvent.objects.filter(pk=event.pk, holder=holder).update(holder="", due_at=due_at, tries=event.tries + 1)
+            done = _let_go(event, due_at=min(next_tries, default=None), tries=event.tries + 1)
+        more = more or done is LEFT
         if alone:
-            return
+            return more or following is not None
+    return more
 
 
 def _plan(event, rows):
@@ -172,8 +189,12 @@ class ReceiverFailed(Exception):
 
 
 def _call(event, name, connection, row, *, finish):
-    """Runs one receiver and records it; with ``finish`` the event is done too. Raises ``ReceiverFailed``."""
+    """Runs one receiver and records it; with ``finish`` the event is done too. Returns as ``_let_go`` does, or None.
+
+    Raises ``ReceiverFailed``.
+    """
     started = time.monotonic()
+    ended = None
     try:
         if not connection.atomic:
             _send(event, name, connection)
@@ -182,19 +203,25 @@ def _call(event, name, connection, row, *, finish):
             if connection.atomic:
                 _send(event, name, connection)
             if finish:  # in the same transaction: one commit less for the usual single receiver
-                _finish(event)
+                ended = _let_go(event, due_at=None)
     except AlreadyDone:
         if finish:
-            _finish(event)
+            ended = _let_go(event, due_at=None)
     except Exception as error:
         raise ReceiverFailed(_record_failure(event, name, connection, row, error)) from error
     elapsed = time.monotonic() - started
     if elapsed > SLOW:
         logger.warning("receiver %s took %.1f s over %s of event %s", connection.key, elapsed, name, event.event_id)
+    return ended
 
 
-def _finish(event):
-    update(InvoiceEvent, {"pk": event.pk}, {"holder": "", "due_at": None})
+def _let_go(event, **values):
+    """Ends our hold of an event. Returns True, or ``LEFT`` when another process left newer events to us meanwhile."""
+    values["holder"] = ""
+    if update(InvoiceEvent, {"pk": event.pk, "holder": event.holder}, values):
+        return True
+    InvoiceEvent.objects.filter(pk=event.pk, holder=event.holder.rstrip(LEFT) + LEFT).update(**values)
+    return LEFT
 
 
 def _send(event, name, connection):

@@ -129,12 +129,18 @@ def operate(
     return _again(operate_once)
 
 
+# What no rule needs and a receiver hardly asks for is read when somebody does: a fifth of the columns, 0.1 ms a callback.
+_attempts = PaymentAttempt.objects.select_related("invoice").defer(
+    *"provider identity payment_url raw poll_error poll_failures polled_at hinted_at next_poll_at".split(),
+    *"invoice__lifetime invoice__pay_currencies invoice__fee_payer invoice__page invoice__options".split(),
+    *"invoice__return_url invoice__cancel_url invoice__idempotency_key invoice__idempotency_digest".split(),
+)
 _by_reference = Reading(
-    lambda reference, account: PaymentAttempt.objects.filter(reference=reference, account=account).select_related("invoice"),
+    lambda reference, account: _attempts.filter(reference=reference, account=account),
     reference="reference",
     account="account",
 )
-_by_pk = Reading(lambda pk: PaymentAttempt.objects.filter(pk=pk).select_related("invoice"), pk=-1)
+_by_pk = Reading(lambda pk: _attempts.filter(pk=pk), pk=-1)
 _siblings = Reading(lambda invoice: PaymentAttempt.objects.filter(invoice_id=invoice).order_by("pk"), invoice=-1)
 _receipts = Reading(
     lambda account, digest: CallbackReceipt.objects.filter(account=account, digest=digest), account="account", digest="digest"
@@ -302,5 +308,5 @@ def _count_again(callback):
     if not known or known[0].verdict not in ENDING:
         return False
     if connection.vendor != "sqlite":
-        update(CallbackReceipt, {"pk": known[0].pk}, {"seen": known[0].seen + 1})
+        update(CallbackReceipt, {"pk": known[0].pk}, {}, adding={"seen": 1})
     return True

@@ -303,7 +303,7 @@ class InvoiceEvent(models.Model):
     """One change of an invoice: its history, and the outbox of its signals.
 
     ``due_at`` is when the signals are to be delivered, NULL once every receiver is done or given up. While ``holder`` is
-    set, a process is at it until ``due_at``.
+    set, a process is at it until ``due_at``; a "+" at its end says that newer events were left to it.
     """
 
     invoice = models.ForeignKey(

@@ -175,7 +175,7 @@ def accept_invoice(invoice, *, reason, user):
             raise NotAllowed("it is paid already")
         if status not in SETTLED and permitted(status, InvoiceStatus.PAID, Source.OPERATOR) != "yes":
             raise NotAllowed(f"an invoice that is {status} cannot be accepted")
-        return {"accepted_at": now, "needs_review": False}
+        return {"accepted_at": max(now, invoice.reversed_at or now), "needs_review": False}
 
     return ledger.operate(invoice.pk, marks, kind="accept", user=user, reason=reason).invoice
 

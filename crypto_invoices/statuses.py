@@ -274,7 +274,7 @@ def reduce_invoice(facts, *, grace=None):
     ``grace`` is the timedelta within which a late payment is taken as in time, None when every late one is held.
     """
     attempts = [attempt for attempt in facts.attempts if attempt.state is not AttemptState.REFUSED]
-    accepted = facts.accepted_at is not None  # a reversal takes an earlier acceptance away
+    accepted = facts.accepted_at is not None and (facts.reversed_at is None or facts.accepted_at >= facts.reversed_at)
     settled = [a for a in attempts if a.status in SETTLED and (facts.reversed_at is None or a.has_money_after(facts.reversed_at))]
     received = _add(a.received for a in attempts)
     again = accepted and any(a.has_money_after(facts.accepted_at) for a in settled)
