@@ -133,7 +133,8 @@ def operate(
 _attempts = PaymentAttempt.objects.select_related("invoice").defer(
     *"provider identity payment_url raw poll_error poll_failures polled_at hinted_at next_poll_at".split(),
     *"invoice__lifetime invoice__pay_currencies invoice__fee_payer invoice__page invoice__options".split(),
-    *"invoice__return_url invoice__cancel_url invoice__idempotency_key invoice__idempotency_digest".split(),
+    *"invoice__return_url invoice__cancel_url".split(),
+    *"invoice__idempotency_key invoice__idempotency_hash invoice__idempotency_digest".split(),
 )
 _by_reference = Reading(
     lambda reference, account: _attempts.filter(reference=reference, account=account),

@@ -96,6 +96,7 @@ class Invoice(LedgerModel):
     metadata = models.JSONField(_("metadata"), default=dict, blank=True, encoder=DjangoJSONEncoder)
     options = models.JSONField(_("gateway options"), default=dict, blank=True, encoder=DjangoJSONEncoder)
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True)
+    idempotency_hash = models.CharField(max_length=64, null=True, blank=True)  # unique; MariaDB's texts ignore case
     idempotency_digest = models.CharField(max_length=64, blank=True)
     sandbox = models.BooleanField(_("sandbox"), default=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
@@ -124,7 +125,7 @@ class Invoice(LedgerModel):
     ledger_fields = frozenset(
         """status amount_received amount_refunded late manual on_hold needs_review review_reason paid_at cancelled_at
         accepted_at reversed_at refunding_at refunded_at attempt_count version epoch expires_at sandbox amount currency
-        idempotency_key idempotency_digest""".split()
+        idempotency_key idempotency_hash idempotency_digest""".split()
     )
 
     class Meta:
@@ -132,7 +133,7 @@ class Invoice(LedgerModel):
         verbose_name_plural = _("invoices")
         ordering = ["-pk"]
         # As Meta.indexes rather than db_index and unique: those make a second index for LIKE on PostgreSQL.
-        constraints = [models.UniqueConstraint(fields=["idempotency_key"], name="crypto_invoices_one_idempotency")]
+        constraints = [models.UniqueConstraint(fields=["idempotency_hash"], name="crypto_invoices_one_idempotency")]
         indexes = [
             models.Index(fields=["order_id"], name="crypto_inv_order"),
             models.Index(fields=["email"], name="crypto_inv_email"),

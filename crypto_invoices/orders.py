@@ -25,6 +25,7 @@ __all__ = [
     "callback_token",
     "callback_url",
     "digest_of",
+    "hash_of",
     "is_public",
     "read_arguments",
     "read_token",
@@ -141,6 +142,13 @@ def _json(field, value):
     if len(text) > MAX_METADATA or "\\u0000" in text:
         raise InvalidRequest(field, "more than 64 KiB of JSON, or a NUL character")
     return value
+
+
+def hash_of(idempotency_key):
+    """SHA-256 hex of a key, None for None. Raises ``InvalidRequest`` for what is no text of at most 255 characters."""
+    if idempotency_key is None:
+        return None
+    return hashlib.sha256(_text("idempotency_key", idempotency_key, 255).encode()).hexdigest()
 
 
 def digest_of(arguments, aliases):

@@ -69,6 +69,7 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
         raise InvalidRequest("account", "live and sandbox accounts do not mix")
     fields |= {
         "idempotency_key": idempotency_key,
+        "idempotency_hash": orders.hash_of(idempotency_key),
         "idempotency_digest": orders.digest_of(fields, aliases),
         "sandbox": providers[0].sandbox,
     }
@@ -82,8 +83,8 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
             user=user,
         )
     except IntegrityError:
-        earlier = Invoice.objects.filter(idempotency_key=idempotency_key).first() if idempotency_key is not None else None
-        if earlier is None:
+        earlier = Invoice.objects.filter(idempotency_hash=fields["idempotency_hash"]).first()
+        if idempotency_key is None or earlier is None:
             raise
         return _created_before(earlier, fields["idempotency_digest"], aliases, user)
     try:
