@@ -72,16 +72,19 @@ class Budget:
         return self.events >= 0 and time.monotonic() < self.until
 
 
-def deliver_invoice(invoice_id, written=None, budget=None):
-    """Calls the receivers of an invoice's due events. ``written`` is the newest, if this call's process just wrote it."""
+def deliver_invoice(invoice_id, written=None, *, only=False, budget=None):
+    """Calls the receivers of an invoice's due events.
+
+    ``written`` is the newest, if this call's process just wrote it; ``only`` says that it is the oldest due one as well.
+    """
     holder = written.holder if written else hold()
+    if only and not _deliver_events([written], holder, budget):
+        return
     while True:
         due = _due(invoice=invoice_id)
         if not any(_is_held_by(event, holder) or event.due_at <= timezone.now() for event in due):
             return
-        only_ours = written is not None and [event.pk for event in due] == [written.pk]
-        events = [written] if only_ours else _due_with_rows(invoice=invoice_id)
-        written = None
+        events = _due_with_rows(invoice=invoice_id)
         if not events:
             return
         if _claim(events[0], holder):

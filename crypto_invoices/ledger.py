@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from . import conf, delivery
@@ -98,7 +98,10 @@ def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=N
             return applied
         if not change.is_event:
             return _note(applied, change, callback)
-        applied.event = _write(change, invoice, attempt, evidence.source, callback=callback, reason=reason, user=user)
+        applied.event = _write(
+            change, invoice, attempt, evidence.source, callback=callback, reason=reason, user=user,
+            only=not attempt.has_due_events,
+        )  # fmt: skip
         return applied
 
     return _again(apply_once, callback)
@@ -136,6 +139,9 @@ _attempts = PaymentAttempt.objects.select_related("invoice").defer(
     *"invoice__return_url invoice__cancel_url".split(),
     *"invoice__idempotency_key invoice__idempotency_hash invoice__idempotency_digest".split(),
 )
+# Every event is a version of its own, so what is due is known here for the moment of the compare-and-swap as well.
+_due = InvoiceEvent.objects.filter(invoice_id=OuterRef("invoice_id"), due_at__isnull=False)
+_attempts = _attempts.annotate(has_due_events=Exists(_due))
 _by_reference = Reading(
     lambda reference, account: _attempts.filter(reference=reference, account=account),
     reference="reference",
@@ -170,7 +176,9 @@ def _again(once, callback=None):
     raise Conflict("others kept changing the invoice first; try again")
 
 
-def _write(change, invoice, attempt, source, *, callback=None, user=None, reason="", data=None, also=None):
+def _write(
+    change, invoice, attempt, source, *, callback=None, user=None, reason="", data=None, also=None, only=False
+):  # fmt: skip
     """One version of the invoice, in one transaction; the rows in memory follow. Raises ``Lost`` or ``Known``."""
     old_status = invoice.status
     with transaction.atomic():
@@ -181,7 +189,7 @@ def _write(change, invoice, attempt, source, *, callback=None, user=None, reason
             also(invoice)
         event = write_event(
             invoice, attempt=attempt, kind=change.kind, old_status=old_status, signals=change.signals, source=source,
-            user=user, reason=reason or change.reason, receipt=receipt, data=data or {}, one_shot=change.one_shot,
+            user=user, reason=reason or change.reason, receipt=receipt, data=data or {}, one_shot=change.one_shot, only=only,
         )  # fmt: skip
         if "invoice_review_required" in change.signals:
             transaction.on_commit(lambda: delivery.notify("review", invoice, invoice.review_reason), robust=True)
@@ -200,9 +208,12 @@ def _swap(invoice, values):
         setattr(invoice, name, value)
 
 
-def write_event(invoice, *, kind, old_status, signals, source, deliver=True, **fields):
-    """The event row of the invoice's current version, in the caller's transaction; with ``deliver``, its receivers are
-    called right after the commit, unless a worker does it. Signals keep the fixed order of ``signals.DURABLE``."""
+def write_event(invoice, *, kind, old_status, signals, source, deliver=True, only=False, **fields):
+    """The event row of the invoice's current version, in the caller's transaction.
+
+    With ``deliver`` its receivers are called right after the commit, unless a worker does it; ``only`` says that no older
+    event is due. Signals keep the fixed order of ``signals.DURABLE``.
+    """
     now = timezone.now()
     ordered = [name for name in DURABLE if name in signals]
     wanted = delivery.is_wanted(ordered)
@@ -223,7 +234,7 @@ def write_event(invoice, *, kind, old_status, signals, source, deliver=True, **f
     )
     insert(event)
     if inline and deliver:
-        transaction.on_commit(lambda: delivery.deliver_invoice(invoice.pk, event), robust=True)
+        transaction.on_commit(lambda: delivery.deliver_invoice(invoice.pk, event, only=only), robust=True)
     return event
 
 

@@ -84,8 +84,8 @@ def _field(model, name):
 class Reading:
     """A SELECT with named parameters: ``Reading(lambda name: Model.objects.filter(name=name), name="example")``.
 
-    Calling it with the parameters gives the list of instances, related ones included, that the queryset would give. The
-    examples, texts or ints, must differ from each other and from any constant of the queryset.
+    Calling it with the parameters gives the list of instances, related ones and annotations included, that the queryset
+    would give. The examples, texts or ints, must differ from each other and from any constant of the queryset.
     """
 
     def __init__(self, build, **examples):
@@ -95,9 +95,9 @@ class Reading:
 
     def __call__(self, **values):
         connection = connections[router.db_for_write(self.queryset.model)]
-        text, names, converters, model, related = self._compile(connection)
+        text, params, converters, model, related, annotations = self._compile(connection)
         with connection.cursor() as cursor:
-            cursor.execute(text, [values[name] for name in names])
+            cursor.execute(text, [constant if name is None else values[name] for name, constant in params])
             rows = [list(row) for row in cursor.fetchall()]
         instances = []
         for row in rows:
@@ -107,6 +107,8 @@ class Reading:
             instance = model.read(connection.alias, row)
             for field, other in related:
                 field.set_cached_value(instance, other.read(connection.alias, row))
+            for name, position in annotations:
+                setattr(instance, name, row[position])
             instances.append(instance)
         return instances
 
@@ -119,10 +121,11 @@ class Reading:
             info = compiler.klass_info
             self.compiled[key] = (
                 text,
-                [self.names[param] for param in params],
+                [(self.names.get(param), param) for param in params],
                 [(position, *found) for position, found in compiler.get_converters(expressions).items()],
                 _Columns(info, expressions),
                 [(other["field"], _Columns(other, expressions)) for other in info.get("related_klass_infos", [])],
+                list(compiler.annotation_col_map.items()),
             )
         return self.compiled[key]
 
