@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 
-import psycopg
 import pytest
 from django.db import OperationalError, connection
 
@@ -19,6 +18,8 @@ ROUNDS_AT_MOST = 200
 
 def terminate():
     """Ends this process's connection from another one, as an administrator or a fail-over does."""
+    import psycopg  # runs without PostgreSQL import this file, too
+
     pid = connection.connection.info.backend_pid
     with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
