@@ -13,6 +13,8 @@ from crypto_invoices.models import Invoice
 from crypto_invoices.providers.base import Capability, Provider
 from crypto_invoices.providers.oxapay import OxaPay
 
+pytestmark = pytest.mark.django_db  # Django 6.1 asks the database while it checks the models
+
 KEY = "K3Y-OF-THE-TESTS-1234567890"
 OXAPAY = "crypto_invoices.providers.oxapay.OxaPay"
 

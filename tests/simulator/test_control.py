@@ -149,6 +149,7 @@ def test_the_index_and_the_switches(api, client):
         ({"OXAPAY": {"COMMISSION_PERCENT": True}}, "COMMISSION_PERCENT must be a number"),
     ],
 )
+@pytest.mark.django_db
 def test_a_wrong_setting_is_named(settings, setting, text):
     settings.SIMULATOR = setting
     with pytest.raises(ImproperlyConfigured, match="SIMULATOR") as caught:
@@ -163,6 +164,7 @@ def test_no_setting_is_needed(settings):
     conf.check()
 
 
+@pytest.mark.django_db
 def test_deployment_is_refused():
     assert "crypto_invoices_simulator.E002" not in {error.id for error in checks.run_checks()}
     assert "crypto_invoices_simulator.E002" in {error.id for error in checks.run_checks(include_deployment_checks=True)}
