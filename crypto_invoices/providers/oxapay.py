@@ -1,8 +1,7 @@
 """OxaPay merchant API v1: hosted invoices, white label (an address for the shop's own page), static addresses.
 
-https://docs.oxapay.com/webhook and, under https://docs.oxapay.com/api-reference/, payment/generate-invoice (and its
-neighbours for white label, payment information, history, static addresses, accepted currencies), merchant-status-table,
-error, common/system-status. Checked 2026-11-22. "Not documented" below means that none of these pages says it.
+https://docs.oxapay.com/webhook and, under https://docs.oxapay.com/api-reference/, payment/generate-invoice and its
+neighbours, merchant-status-table, error, common/system-status. Checked 2026-11-22; "not documented": on none of them.
 """
 # ruff: noqa: RUF009 -- option() makes a field
 
