@@ -16,6 +16,7 @@ __all__ = [
     "check_storable",
     "decimal_places",
     "format_amount",
+    "is_coin",
     "is_number",
     "parse_amount",
     "percent_of",
@@ -52,6 +53,11 @@ def decimal_places(currency):
     if currency in _NO_MINOR_UNIT:
         return 0
     return 3 if currency in _THREE_PLACES else DECIMAL_PLACES
+
+
+def is_coin(currency):
+    """Whether a code is none of ISO 4217. A price in dollars is not paid by a coin that is named USD."""
+    return decimal_places(currency) == DECIMAL_PLACES
 
 
 def is_number(text):

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from ..exceptions import BadSignature, InvalidRequest, MalformedCallback, MisdirectedCallback, NotSupported
-from ..money import EXACT
+from ..money import EXACT, is_coin
 from ..statuses import InvoiceStatus, Source
 from . import payload
 from .base import Ack, Capability, Evidence, Kind, Page, Provider, Remote, RemoteInvoice, RemoteTransfer, check_id
@@ -293,7 +293,7 @@ class OxaPay(Provider):
         price_currency = fields.text("currency", limit=16).upper()
         transfers = [_transfer(tx) for tx in fields.objects("txs")]
         # A payer who bears the fee sends more than the price. Where that may be so, sums say nothing about the price.
-        comparable = bool(transfers) and fields.flag("fee_paid_by_payer") is False
+        comparable = fields.flag("fee_paid_by_payer") is False and is_coin(price_currency) and bool(transfers)
         received = None
         if comparable and all(item.currency == price_currency and item.amount is not None for item in transfers):
             transfers = [replace(item, value=item.amount) for item in transfers]
