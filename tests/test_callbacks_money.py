@@ -226,7 +226,8 @@ def test_t18_a_misfit_is_looked_at_again_when_it_comes_again(gateway):
 
 # T19: which money
 
-CURRENCIES = "USD EUR JPY IDR GBP BTC ETH TRX USDT USDC XRP POL".split()
+COINS = "BTC ETH TRX USDT USDC XRP POL".split()
+CURRENCIES = ["USD", "EUR", "JPY", "IDR", "GBP", *COINS]
 
 
 @pytest.mark.parametrize("ours", CURRENCIES)
@@ -241,7 +242,8 @@ def test_t19_pairs_of_currencies(gateway, ours):
     assert Transfer.objects.count() == 0
     payment["currency"] = ours
     assert send(payment, "Paid", [tx("25", ours)]).status_code == 200
-    assert facts(invoice) == fact("paid", is_paid=True, received=25, review=True)
+    received = 25 if ours in COINS else None  # a token named USD is no dollar: then the gateway's final word counts
+    assert facts(invoice) == fact("paid", is_paid=True, received=received, review=True)
 
 
 @pytest.mark.parametrize("written", ["usdt", "Usdt", "USDT"])
