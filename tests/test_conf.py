@@ -1,5 +1,4 @@
 """The settings dict: read on use, typed, every mistake named; accounts from environment variables."""
-# ruff: noqa: RUF009 -- option() makes a field
 
 from dataclasses import dataclass
 from datetime import timedelta

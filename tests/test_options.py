@@ -1,5 +1,4 @@
 """Declared options: types, ranges, choices, and secrets that do not show themselves (T02, T56)."""
-# ruff: noqa: RUF009 -- option() makes a field
 
 import copy
 import dataclasses

@@ -3,7 +3,6 @@
 https://docs.oxapay.com/webhook and, under https://docs.oxapay.com/api-reference/, payment/generate-invoice and its
 neighbours, merchant-status-table, error, common/system-status. Checked 2026-11-22; "not documented": on none of them.
 """
-# ruff: noqa: RUF009 -- option() makes a field
 
 import functools
 import hashlib

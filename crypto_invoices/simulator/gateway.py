@@ -1,5 +1,6 @@
 """What all pretended gateways share: choosing a coin, money that comes, the clock. A gateway file adds its own words."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import ROUND_UP, Decimal
@@ -36,8 +37,8 @@ ACTIONS = {
 }
 
 
-class Gateway:
-    """One pretended gateway. A subclass sets the attributes and writes the methods that raise ``NotImplementedError``."""
+class Gateway(ABC):
+    """One pretended gateway. A subclass sets the attributes and writes the abstract methods."""
 
     name = ""  # the module's name and the URL segment
     title = ""
@@ -50,33 +51,33 @@ class Gateway:
 
     # What a gateway file writes
 
+    @abstractmethod
     def on_money(self, payment, transfer, now):
         """A transfer was seen, or confirmed: ``transfer`` says which. Set the status, write callbacks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_clock(self, payment, now):
         """The time of an open payment is up."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rest(self, payment):
         """What is still to be sent, in the chosen coin; asked only where there are a price and a coin."""
-        raise NotImplementedError
 
+    @abstractmethod
     def authenticate(self, request):
         """The account whose credentials the call carries. Raises ``api.ApiError``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def success(self, data):
         """The answer to a call that went well."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse(self, error):
         """The answer to a call that raised this ``api.ApiError``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def callback_accepted(self, status, answer):
         """Whether that answer to a callback ends its delivery."""
-        raise NotImplementedError
 
     def options(self, payment):
         """(symbol, network) pairs that the payer may choose from."""
