@@ -1,8 +1,8 @@
 """The ORM's statements on the way of a callback, compiled once.
 
 The ORM writes every statement; only its text is kept, so that the next call binds parameters and nothing else. Compiling
-is what such a call spends its time on: reading an attempt with its invoice takes 3.1 ms through a queryset and 0.4 ms
-here, an INSERT 0.7 and 0.3 ms (PostgreSQL on loopback; ``python -m benchmarks.callbacks`` shows what it buys). Like
+is what such a call spends its time on: reading an attempt with its invoice takes 2.7 ms through a queryset and 0.5 ms
+here, an INSERT 0.9 and 0.4 ms (PostgreSQL on loopback, medians of one interleaved run, kept plans included). Like
 ``bulk_create`` and ``QuerySet.update`` these send no model signals.
 """
 
@@ -18,9 +18,10 @@ __all__ = ["Reading", "insert", "update"]
 def _cursor(connection):
     """A cursor for one statement; on PostgreSQL one that lets the server keep the plan.
 
-    Planning is a good part of what a short statement costs there. With kept plans a callback's first delivery takes 25 %
-    less time, one with a receiver 28 %, a duplicate 23 %. Not behind a transaction pooler, where the next statement may
-    meet another server (``DISABLE_SERVER_SIDE_CURSORS`` says so), and not while Django logs statements for a developer.
+    Planning is a good part of what a short statement costs there. With kept plans a callback's first delivery takes 22 %
+    less time, one with a receiver 15 %, a duplicate 27 % (interleaved in one run). Not behind a transaction pooler, where
+    the next statement may meet another server (``DISABLE_SERVER_SIDE_CURSORS`` says so), and not while Django logs
+    statements for a developer.
     """
     cursor = connection.cursor()
     pooled = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS", False)
