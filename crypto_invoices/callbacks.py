@@ -55,7 +55,7 @@ TRY_AGAIN = Answer(503, b"try again later", retry_after=RETRY_AFTER)
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What the URL of a callback names: an account's provider and, by its token, one attempt."""
+    """What the URL of a callback names: an account's provider and, by its token, one attempt or ("") the whole account."""
 
     provider: Provider
     reference: str
@@ -64,7 +64,8 @@ class Endpoint:
 def find_endpoint(alias, token):
     """The ``Endpoint`` of a URL, or the ``Answer`` to a wrong one; reads settings only."""
     try:
-        return Endpoint(conf.provider_for(alias), read_token(token))
+        provider = conf.provider_for(alias)
+        return Endpoint(provider, read_token(token, provider))
     except conf.UnknownAccount:
         _log_few(logging.INFO, "callback for an unknown account")
     except BadToken:

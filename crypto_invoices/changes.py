@@ -80,7 +80,8 @@ def after_evidence(invoice, attempts, attempt, evidence, known, *, now, undistur
     if change.new_transfers or (change.attempt.get("amount_received") or 0) > (attempt.amount_received or 0):
         change.signals.add("payment_received")
     change.is_event = bool(change.new_transfers) or any(name in change.attempt for name in facts)
-    _reduce(change, invoice, attempts, attempt, evidence.source, now, extra=(ruling.review,))
+    review = evidence.review if ruling.verdict is not Verdict.STALE else ""
+    _reduce(change, invoice, attempts, attempt, evidence.source, now, extra=(ruling.review, review or None))
     if change.is_event and change.verdict is not Verdict.APPLIED:
         change.verdict = Verdict.APPLIED
     return change
@@ -202,6 +203,8 @@ def _words(attempt, evidence, ruling):
     for name in ("pay_currency", "network", "address", "address_tag"):
         if getattr(evidence, name):
             words[name] = getattr(evidence, name)
+    if evidence.payment_url and not attempt.payment_url:  # the answer to our create call was lost
+        words["payment_url"] = evidence.payment_url
     return words
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "Conflict",
     "CryptoInvoicesError",
     "GatewayError",
+    "GatewayPaused",
     "GatewayRefused",
     "GatewayUnavailable",
     "GatewayUncertain",
@@ -89,6 +90,14 @@ class GatewayRefused(GatewayError):
 
 class GatewayUnavailable(GatewayError):
     """The request surely had no effect: it was not delivered, or the gateway said that it takes none now."""
+
+
+class GatewayPaused(GatewayUnavailable):
+    """Nothing was sent: the gateway failed too often just now. ``seconds`` until the next call is let through."""
+
+    def __init__(self, text, *, seconds, **where):
+        super().__init__(text, **where)
+        self.seconds = seconds
 
 
 class GatewayUncertain(GatewayError):

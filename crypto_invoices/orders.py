@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.core.signing import Signer
+from django.core.signing import BadSignature, Signer
 from django.core.validators import validate_email
 from django.urls import reverse
 
@@ -37,6 +37,7 @@ MAX_TEXT = 4096
 MAX_METADATA = 65536  # bytes of JSON
 
 _SIGNER = "crypto_invoices.callback"
+_ACCOUNT_SIGNER = "crypto_invoices.callback.account"
 
 
 def callback_token(reference):
@@ -44,16 +45,29 @@ def callback_token(reference):
     return Signer(salt=_SIGNER, sep=".").sign(reference)
 
 
-def read_token(token):
-    """The reference in a token; raises ``django.core.signing.BadSignature``. Fallback keys keep working."""
-    return Signer(salt=_SIGNER, sep=".").unsign(token)
+def read_token(token, provider):
+    """The reference in a token, "" in that of a whole account. Fallback keys keep working.
+
+    Raises ``django.core.signing.BadSignature``.
+    """
+    if not provider.account_callbacks:
+        return Signer(salt=_SIGNER, sep=".").unsign(token)
+    if Signer(salt=_ACCOUNT_SIGNER, sep=".").unsign(token) != provider.alias:
+        raise BadSignature("the token of another account")
+    return ""
 
 
-def callback_url(alias, reference):
-    """Where the gateway sends an attempt's callbacks: BASE_URL and the path of the URLconf."""
+def callback_url(provider, reference=""):
+    """Where the gateway sends an attempt's callbacks: BASE_URL and the path of the URLconf.
+
+    Where the URL is typed into the gateway's dashboard (``account_callbacks``) it is the same for every attempt.
+    """
     if not is_public(conf.settings().base_url):
         raise ImproperlyConfigured("CRYPTO_INVOICES['BASE_URL']: https is needed (http only to a loopback address)")
-    return conf.settings().base_url + reverse("crypto_invoices:callback", args=[alias, callback_token(reference)])
+    token = callback_token(reference)
+    if provider.account_callbacks:
+        token = Signer(salt=_ACCOUNT_SIGNER, sep=".").sign(provider.alias)
+    return conf.settings().base_url + reverse("crypto_invoices:callback", args=[provider.alias, token])
 
 
 def read_arguments(
@@ -172,7 +186,7 @@ def request_for(invoice, provider, *, reference, amount=None):
         reference=reference,
         amount=invoice.amount if amount is None else amount,
         currency=invoice.currency,
-        callback_url=callback_url(provider.alias, reference),
+        callback_url=callback_url(provider, reference),
         order_id=invoice.order_id,
         description=invoice.description,
         email=invoice.email,

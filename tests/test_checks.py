@@ -33,6 +33,8 @@ class Halfway(Provider):
 
     def fetch(self, remote, *, timeout=None): ...
 
+    def probe(self): ...
+
 
 class Unmapped(OxaPay):
     statuses = {}

@@ -44,6 +44,8 @@ class Bank(Provider):
 
     def fetch(self, remote, *, timeout=None): ...
 
+    def probe(self): ...
+
     def verify(self, headers, body, *, url=""):
         return Hint()
 
@@ -59,6 +61,8 @@ class Halfway(Provider):
     def create(self, request): ...
 
     def fetch(self, remote, *, timeout=None): ...
+
+    def probe(self): ...
 
 
 BANK = f"{__name__}.Bank"

@@ -63,11 +63,16 @@ class Page(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Which object at the gateway. ``gateway_id`` is "" until it is known; ``reference`` is ours."""
+    """Which object at the gateway. ``gateway_id`` is "" until it is known; ``reference`` is ours.
+
+    ``address`` and ``network`` (the gateway's name) are told for static addresses only.
+    """
 
     kind: Kind
     gateway_id: str
     reference: str = ""
+    address: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +154,8 @@ class Evidence:
     ``word`` is the gateway's own and ``status`` ours, None for a word that we do not know; ``final`` tells whether the
     gateway calls the word final. ``price_amount`` and ``price_currency`` are what the gateway says it is billing,
     ``received`` and ``refunded`` sums in the price currency, ``tolerance`` the shortfall in percent that the gateway
-    says it accepts.
+    says it accepts. ``review`` is why a person has to look, whatever the status, and "" otherwise. ``totals`` are pairs of
+    coin and amount: all that ever came to a static address, from a gateway that lists no transfers.
     """
 
     source: Source
@@ -168,6 +174,8 @@ class Evidence:
     address: str = ""
     address_tag: str = ""
     transfers: tuple[RemoteTransfer, ...] = ()
+    totals: tuple[tuple[str, Decimal], ...] = ()
+    payment_url: str = ""
     expires_at: datetime | None = None
     paid_at: datetime | None = None
     observed_at: datetime | None = None  # our clock: when the poll's request started; None: now
@@ -175,6 +183,7 @@ class Evidence:
     manual: bool = False
     late: bool | None = None
     sandbox: bool | None = None
+    review: str = ""
     raw: str = ""
 
     def __post_init__(self):
@@ -185,6 +194,8 @@ class Evidence:
             for name in ("amount", "value"):
                 if (value := getattr(transfer, name)) is not None:
                     check_storable(value, field=f"transfers.{name}")
+        for coin, total in self.totals:
+            check_storable(total, field=f"totals.{coin}")
 
     @property
     def money_seen(self):
@@ -212,7 +223,13 @@ class Provider(ABC):
 
     ``statuses`` maps every documented word to ours; ``final`` are the words that the gateway calls final; ``watch`` is
     how long a closed attempt is still polled for late money; ``expires_locally`` whether our clock may propose
-    "expired" when the gateway stays silent.
+    "expired" when the gateway stays silent. ``pay_currencies`` maps our notation ("USDT@tron", "TRX") to the gateway's
+    words for it. ``account_callbacks``: one callback URL for the whole account, typed into the gateway's dashboard, instead
+    of one in each request.
+
+    Beside the abstract methods there are, where the capability is declared: ``find(reference, *, amount, currency,
+    created_at) -> Evidence | None``, ``cancel(remote) -> Evidence``, ``create_static_address(request) -> RemoteInvoice`` and
+    ``revoke_static_address(remote)``.
     """
 
     name: ClassVar[str]  # for people: "OxaPay"
@@ -228,6 +245,8 @@ class Provider(ABC):
     default_lifetime: ClassVar[timedelta | None] = None  # of an invoice when none is said; None: not documented
     expires_locally: ClassVar[bool] = True
     page_hosts: ClassVar[frozenset[str]] = frozenset()  # where payment_url may point; empty: not known
+    pay_currencies: ClassVar[dict[str, object]] = {}
+    account_callbacks: ClassVar[bool] = False
 
     def __init__(self, account, *, alias=""):
         """``account`` is an instance of ``options``; ``alias`` the account's name in the settings, for messages."""
@@ -251,6 +270,13 @@ class Provider(ABC):
         if capability not in self.capabilities:
             raise NotSupported(f"{self.name} has no {capability.replace('_', ' ')}")
 
+    def coin(self, pay_currency, field="pay_currencies"):
+        """The gateway's words for a coin in our notation. Raises ``InvalidRequest`` naming all that would do."""
+        if pay_currency not in self.pay_currencies:
+            accepted = ", ".join(sorted(self.pay_currencies)) or "none"
+            raise InvalidRequest(field, f"{pay_currency!r} is not accepted by {self.name}; accepted are: {accepted}")
+        return self.pay_currencies[pay_currency]
+
     def classify(self, word):
         """``(status, final)`` of a gateway's word; status None for a word that no page documents."""
         return self.statuses.get(word), word in self.final
@@ -270,6 +296,11 @@ class Provider(ABC):
     @abstractmethod
     def verify(self, headers, body: bytes, *, url: str = "") -> Evidence | Hint:
         """The only way to a callback's payload. Raises ``BadSignature``, ``MalformedCallback`` or ``MisdirectedCallback``."""
+
+    @abstractmethod
+    def probe(self) -> datetime | None:
+        """The cheapest harmless call that needs the credentials. Returns the gateway's clock (aware UTC, from the answer's
+        Date header), None where it tells none. Raises ``GatewayError``."""
 
     def acknowledge(self) -> Ack:
         return Ack()

@@ -1,8 +1,9 @@
 """The one outbound HTTP client: bounded in time and size, strict about answers, silent about secrets.
 
 What a failed call means for money decides the error's type. ``GatewayUnavailable``: surely without effect (not
-delivered, or HTTP 429; a GET that was answered 5xx). ``GatewayRefused``: a 4xx. ``GatewayUncertain``: anything that
-happened after the first byte of the request had left and is no readable answer. A POST is never sent twice.
+delivered, or HTTP 429; a reading call that was answered 5xx). ``GatewayRefused``: a 4xx. ``GatewayUncertain``: anything
+that happened after the first byte of the request had left and is no readable answer. A POST is never sent twice.
+``GatewayPaused``: the account's circuit breaker is open and nothing was sent.
 """
 
 import http.client
@@ -22,9 +23,10 @@ from urllib.parse import urlencode, urlsplit
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
-from ..exceptions import GatewayRefused, GatewayUnavailable, GatewayUncertain, InvalidRequest
+from ..exceptions import GatewayPaused, GatewayRefused, GatewayUnavailable, GatewayUncertain, InvalidRequest
 from . import payload
 from .base import check_id
+from .breaker import Breaker
 from .hosts import is_loopback
 from .options import Secret
 from .transport import Session, begin, was_sent
@@ -89,6 +91,7 @@ class Answer:
     data: dict
     text: str
     started_at: datetime  # aware UTC: when its request started
+    date: datetime | None = None  # aware UTC: the gateway's clock, from the header Date
 
 
 class Client:
@@ -96,12 +99,13 @@ class Client:
 
     ``headers`` go with every call; their values may be ``Secret``. ``secrets`` are removed from every text that leaves
     here. ``read_status(http_status, data)`` returns ``(status, code, text)`` from a gateway's own envelope; status 0
-    means that the answer cannot be understood. Times are seconds: ``total`` bounds one try from connecting to the last
-    byte, except what the resolver takes.
+    means that the answer cannot be understood. ``sign(body)`` returns the headers of a gateway whose requests are signed,
+    from the very bytes that will be sent. Times are seconds: ``total`` bounds one try from connecting to the last byte,
+    except what the resolver takes.
     """
 
     def __init__(
-        self, base_url, *, gateway, account="", headers=None, secrets=(), read_status=None,
+        self, base_url, *, gateway, account="", headers=None, secrets=(), read_status=None, sign=None, breaker=None,
         connect=5.0, read=15.0, total=20.0, sleep=time.sleep,
     ):  # fmt: skip
         self.base_url = check_base_url(base_url)
@@ -110,26 +114,37 @@ class Client:
         self._headers = _check_headers(headers or {})
         self._secrets = tuple(secrets)
         self._read_status = read_status or (lambda status, data: (status, "", ""))
+        self._sign = sign or (lambda body: {})
+        self._breaker = breaker or Breaker()
         self._times = (connect, read, total)
         self._sleep = sleep
         self._local = threading.local()
 
-    def call(self, method, path, *ids, operation, query=None, json=None, form=None, headers=None, timeout=None):
+    def call(self, method, path, *ids, operation, query=None, json=None, form=None, reads=None, headers=None, timeout=None):
         """The gateway's ``Answer``. ``ids`` are checked and fill the ``{}`` of ``path``.
 
         Without ``timeout`` a GET is tried up to three times; ``timeout`` (seconds) bounds the whole call and means one
-        try. Raises ``InvalidRequest`` for an id, ``GatewayRefused``, ``GatewayUnavailable`` or ``GatewayUncertain``.
+        try. ``reads`` says that a POST changes nothing at the gateway. Raises ``InvalidRequest`` for an id,
+        ``GatewayRefused``, ``GatewayUnavailable`` (of it ``GatewayPaused``) or ``GatewayUncertain``.
         """
         request = {"method": method, "url": self.base_url + path.format(*map(check_id, ids)), "params": query}
         if json is not None:
             request |= {"data": payload.dumps(json), "headers": {"Content-Type": "application/json"}}
         elif form is not None:
             request |= {"data": urlencode(form), "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
-        request["auth"] = _Headers(self._headers | _check_headers(headers or {}))
+        signed = self._sign(request.get("data", b""))
+        request["auth"] = _Headers(self._headers | _check_headers({**(headers or {}), **signed}))
+        reads = method == "GET" if reads is None else reads
         left = TRIES if method == "GET" and timeout is None else 1
         while True:
             left -= 1
-            answer, error, wait = self._try(request, operation, timeout)
+            if pause := self._breaker.wait():
+                raise self._error(GatewayPaused, operation, "not called: it failed too often just now", seconds=pause)
+            answer, error, wait = self._try(request, operation, timeout, reads)
+            if answer or isinstance(error, GatewayRefused):
+                self._breaker.succeeded()
+            else:
+                self._breaker.failed()
             if answer:
                 return answer
             if not left or not isinstance(error, GatewayUnavailable):
@@ -155,7 +170,7 @@ class Client:
         """A ``GatewayUncertain`` for an answer whose content is not what the vendor's page promises."""
         return self._error(GatewayUncertain, operation, text, http_status)
 
-    def _try(self, request, operation, timeout):
+    def _try(self, request, operation, timeout, reads):
         """``(answer, error, seconds to wait)``. The error is raised by the caller, so that nothing hangs on to it."""
         connect, read, total = self._times
         total = total if timeout is None else timeout
@@ -167,10 +182,10 @@ class Client:
         except (OSError, ValueError, HTTPError, http.client.HTTPException) as error:
             kind, text = (GatewayUncertain, "sent, but not answered") if was_sent() else (GatewayUnavailable, "not reached")
             return None, self._error(kind, operation, f"{text} ({type(error).__name__})"), 0.0
-        answer, error = self._judge(request["method"], operation, status, body, started_at)
+        answer, error = self._judge(reads, operation, status, body, started_at, headers)
         return answer, error, _retry_after(headers.get("Retry-After"))
 
-    def _judge(self, method, operation, status, body, started_at):
+    def _judge(self, reads, operation, status, body, started_at, headers):
         data, outcome, code, text = None, status, "", ""
         try:
             data = payload.loads(body or b"")
@@ -181,18 +196,18 @@ class Client:
         else:
             outcome, code, text = self._read_status(status, data)
         if 200 <= status < 300 and 200 <= outcome < 300:
-            return Answer(status, data, body.decode(), started_at), None
+            return Answer(status, data, body.decode(), started_at, _moment(headers.get("Date"))), None
         if 300 <= status < 400:
             outcome, text = status, "an unexpected redirect"
         elif data is None:
             text = f"an answer that is no JSON object: {text}"
         self._log(operation, status, body)
-        return None, self._error(_meaning(method, outcome), operation, text, status, code)
+        return None, self._error(_meaning(reads, outcome), operation, text, status, code)
 
-    def _error(self, kind, operation, text, http_status=None, code=""):
+    def _error(self, kind, operation, text, http_status=None, code="", **more):
         return kind(
             self._clean(text) or "no reason given", gateway=self.gateway, account=self.account, operation=operation,
-            http_status=http_status, code=self._clean(code),
+            http_status=http_status, code=self._clean(code), **more,
         )  # fmt: skip
 
     def _log(self, operation, status, body):
@@ -217,22 +232,29 @@ class Client:
         return local.session
 
 
-def _meaning(method, status):
-    if status == 429 or (status >= 500 and method == "GET"):
+def _meaning(reads, status):
+    if status == 429 or (status >= 500 and reads):
         return GatewayUnavailable
     return GatewayRefused if 400 <= status < 500 and status != 408 else GatewayUncertain
 
 
 def _retry_after(value):
     """Seconds from a Retry-After header in seconds or as a date, between 0 and 60; 0 for anything else."""
-    try:
-        if value is not None and re.fullmatch(r"[0-9]{1,18}", value, re.ASCII):
-            seconds = float(value)
-        else:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
+    if value is not None and re.fullmatch(r"[0-9]{1,18}", value, re.ASCII):
+        seconds = float(value)
+    else:
+        moment = _moment(value)
+        seconds = (moment - datetime.now(UTC)).total_seconds() if moment else 0.0
     return min(max(seconds, 0.0), MAX_WAIT)
+
+
+def _moment(value):
+    """Aware UTC from an HTTP date, None for anything else."""
+    try:
+        moment = parsedate_to_datetime(value)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _read_body(response):

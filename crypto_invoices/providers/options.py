@@ -1,7 +1,8 @@
 """Declared options: typed, range-checked, with secrets that do not show themselves.
 
-A provider declares a frozen dataclass whose fields are made by ``option()``; ``read_options`` builds an instance from a
-plain dict and names the field in every refusal.
+A provider declares a frozen dataclass whose fields are made by ``option()``, of the types str, bool, int, Decimal,
+``tuple[str, ...]``, datetime and ``Secrets``; ``read_options`` builds an instance from a plain dict and names the field in
+every refusal.
 """
 
 import hashlib
@@ -120,11 +121,21 @@ def _convert(kind, name, value, from_text):
             return _from_text(kind, name, value)
         if kind is Decimal:
             return parse_amount(value, field=name)
+        if typing.get_origin(kind) is tuple:  # of texts
+            return _texts(name, value, from_text)
         if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
             raise InvalidRequest(name, f"{kind.__name__} expected")
     except InvalidRequest as error:
         raise InvalidRequest(name, error.message) from None
     return value
+
+
+def _texts(name, value, from_text):
+    if from_text and isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise InvalidRequest(name, "a list of texts expected")
+    return tuple(value)
 
 
 def _from_text(kind, name, text):
@@ -141,8 +152,9 @@ def _check(item, value):
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"{low} to {high}" if None not in (low, high) else f"at least {low}" if high is None else f"at most {high}"
         raise InvalidRequest(item.name, f"{value} is out of range ({bounds})")
-    if meta.get("choices") and value not in meta["choices"]:
-        raise InvalidRequest(item.name, f"{value!r} is none of {', '.join(map(str, meta['choices']))}")
+    for word in value if isinstance(value, tuple) and not isinstance(value, Secrets) else (value,):
+        if meta.get("choices") and word not in meta["choices"]:
+            raise InvalidRequest(item.name, f"{word!r} is none of {', '.join(map(str, meta['choices']))}")
     if meta.get("max_length") is not None and len(value) > meta["max_length"]:
         raise InvalidRequest(item.name, f"longer than {meta['max_length']} characters")
     return value

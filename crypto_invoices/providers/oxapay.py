@@ -103,8 +103,8 @@ class OxaPay(Provider):
     default_lifetime = timedelta(minutes=60)
     page_hosts = frozenset({"pay.oxapay.com"})
 
-    # Our notation: OxaPay's coin and network. The pages name a network only in samples; GET /common/networks lists them
-    # all. Without one OxaPay takes the coin's default network. A subclass may add its own.
+    # OxaPay's coin and network. The pages name a network only in samples; GET /common/networks lists them all. Without one
+    # OxaPay takes the coin's default network. A subclass may add its own.
     pay_currencies = {coin: (coin, "") for coin in ("BTC", "ETH", "POL", "XRP")} | {
         "TRX": ("TRX", "TRON"),
         "TRX@tron": ("TRX", "TRON"),
@@ -135,10 +135,8 @@ class OxaPay(Provider):
     def __init__(self, account, *, alias=""):
         super().__init__(account, alias=alias)
         headers = {"merchant_api_key": account.merchant_api_key[0], "Content-Type": "application/json"}
-        names = {"gateway": self.name, "account": alias}
-        self.client = Client(
-            account.base_url, **names, headers=headers, secrets=account.merchant_api_key, read_status=_read_status
-        )
+        names = {"gateway": self.name, "account": alias, "secrets": account.merchant_api_key}
+        self.client = Client(account.base_url, headers=headers, read_status=_read_status, **names)
 
     # Create
 
@@ -200,9 +198,7 @@ class OxaPay(Provider):
     def _coin(self, pay_currency, field):
         if self.account.sandbox:
             raise NotSupported("OxaPay documents its test mode for hosted invoices only")
-        if pay_currency not in self.pay_currencies:
-            raise InvalidRequest(field, f"{pay_currency!r} is none of {', '.join(sorted(self.pay_currencies))}")
-        return self.pay_currencies[pay_currency]
+        return self.coin(pay_currency, field)
 
     def _made(self, operation, path, body, kind):
         """Sends a create call. The three answers differ in what they leave out."""
@@ -354,12 +350,16 @@ class OxaPay(Provider):
         path = "/payment/static-address"
         return replace(self._made("create_static_address", path, body, Kind.STATIC_ADDRESS), pay_currency=coin)
 
-    def revoke_static_address(self, address, network=""):
-        """POST /payment/static-address/revoke. ``network`` is OxaPay's name, as the address was made with."""
-        if not sendable(address, "address"):
+    def revoke_static_address(self, remote):
+        """POST /payment/static-address/revoke."""
+        if not sendable(remote.address, "address"):
             raise InvalidRequest("address", "required")
-        body = {"address": address, "network": sendable(network, "network")}
-        self.client.call("POST", "/payment/static-address/revoke", operation="revoke_static_address", json=said(body))
+        body = said({"address": remote.address, "network": remote.network})
+        self.client.call("POST", "/payment/static-address/revoke", operation="revoke_static_address", json=body)
+
+    def probe(self):
+        """GET /payment/accepted-currencies."""
+        return self.client.call("GET", "/payment/accepted-currencies", operation="probe").date
 
 
 def _page(data):

@@ -10,7 +10,7 @@ import pytest
 from openapi_schema_validator import OAS30Validator
 
 from crypto_invoices.exceptions import GatewayError, InvalidRequest, NotSupported
-from crypto_invoices.providers.base import CreateRequest, Page, StaticAddressRequest
+from crypto_invoices.providers.base import CreateRequest, Kind, Page, Remote, StaticAddressRequest
 from crypto_invoices.providers.options import read_options
 from crypto_invoices.providers.oxapay import OxaPay, OxaPayCreateOptions, OxaPayOptions, OxaPayStaticOptions
 from tests.providers import Stub
@@ -298,7 +298,8 @@ def test_a_wrong_value_is_named_before_any_call(stub, field, changes):
 def test_an_unknown_coin_is_told_what_would_do(stub):
     with pytest.raises(InvalidRequest) as caught:
         provider(stub).validate(replace(OWN, pay_currencies=("DOGE",)))
-    assert str(caught.value) == "pay_currencies: 'DOGE' is none of BTC, ETH, POL, TRX, TRX@tron, USDT@tron, XRP"
+    text = "pay_currencies: 'DOGE' is not accepted by OxaPay; accepted are: BTC, ETH, POL, TRX, TRX@tron, USDT@tron, XRP"
+    assert str(caught.value) == text
 
 
 @pytest.mark.parametrize(
@@ -423,16 +424,20 @@ def test_a_sandbox_account_makes_no_static_address(stub):
     assert stub.seen == []
 
 
+def static(address, network=""):
+    return Remote(Kind.STATIC_ADDRESS, "", address=address, network=network)
+
+
 def test_revoking_a_static_address(stub):
     stub.script += [(200, {"data": {}, "status": 200})] * 2
-    provider(stub).revoke_static_address("T1", "TRON")
-    provider(stub).revoke_static_address("bitcoincash:qq1")
+    provider(stub).revoke_static_address(static("T1", "TRON"))
+    provider(stub).revoke_static_address(static("bitcoincash:qq1"))
     assert [(seen.method, seen.path) for seen in stub.seen] == [("POST", "/v1/payment/static-address/revoke")] * 2
     assert [seen.json for seen in stub.seen] == [{"address": "T1", "network": "TRON"}, {"address": "bitcoincash:qq1"}]
     for address in ("", None, "\x00"):
         with pytest.raises(InvalidRequest):
-            provider(stub).revoke_static_address(address)
+            provider(stub).revoke_static_address(static(address))
     stub.script.append((500, b""))
     with pytest.raises(GatewayError):
-        provider(stub).revoke_static_address("T1")
+        provider(stub).revoke_static_address(static("T1"))
     assert len(stub.seen) == 3

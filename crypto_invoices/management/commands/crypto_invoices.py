@@ -73,7 +73,7 @@ class Command(BaseCommand):
             try:
                 provider = conf.provider_for(alias)
                 can = ", ".join(sorted(capability.value for capability in provider.capabilities))
-                url = callback_url(alias, "REFERENCE").rsplit("REFERENCE", 1)[0] + "..."
+                url = callback_url(provider, "REFERENCE").rsplit("REFERENCE", 1)[0]
                 rows.append((alias, provider.name, "yes" if provider.sandbox else "no", can, url))
             except ImproperlyConfigured as error:
                 rows.append((alias, "-", "-", str(error), "-"))
