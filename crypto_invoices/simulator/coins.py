@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32 = "023456789acdefghjklmnpqrstuvwxyz"
@@ -24,11 +24,12 @@ class Network:
 
 @dataclass(frozen=True)
 class Coin:
-    """A coin: its name, its price in USD and its networks, the default one first."""
+    """A coin: its name, its price in USD, its networks, the default one first, and the decimals that amounts are asked in."""
 
     title: str
     price: Decimal
     networks: tuple
+    decimals: int = 8
 
 
 NETWORKS = {
@@ -43,17 +44,17 @@ NETWORKS = {
     "ripple": Network("Ripple", ("xrp",), "r", _BASE58, 33, 1, memo=True),
 }
 COINS = {
-    "USDT": Coin("Tether", Decimal("1"), ("tron", "ethereum", "bsc", "polygon")),
-    "USDC": Coin("USD Coin", Decimal("1"), ("ethereum", "polygon", "bsc")),
+    "USDT": Coin("Tether", Decimal("1"), ("tron", "ethereum", "bsc", "polygon"), 6),
+    "USDC": Coin("USD Coin", Decimal("1"), ("ethereum", "polygon", "bsc"), 6),
     "BTC": Coin("Bitcoin", Decimal("64000"), ("bitcoin",)),
     "ETH": Coin("Ethereum", Decimal("2500"), ("ethereum", "bsc")),
-    "TRX": Coin("TRON", Decimal("0.25"), ("tron",)),
+    "TRX": Coin("TRON", Decimal("0.25"), ("tron",), 6),
     "BNB": Coin("BNB", Decimal("640"), ("bsc",)),
     "POL": Coin("Polygon", Decimal("0.36839"), ("polygon",)),
     "LTC": Coin("Litecoin", Decimal("80"), ("litecoin",)),
     "DOGE": Coin("Dogecoin", Decimal("0.16"), ("dogecoin",)),
     "SOL": Coin("Solana", Decimal("160"), ("solana",)),
-    "XRP": Coin("XRP", Decimal("0.5"), ("ripple",)),
+    "XRP": Coin("XRP", Decimal("0.5"), ("ripple",), 6),
 }
 # symbol: USD for one unit, decimals shown
 FIATS = {
@@ -72,6 +73,11 @@ def usd_price(symbol):
     if symbol in COINS:
         return COINS[symbol].price
     return FIATS[symbol][0] if symbol in FIATS else None
+
+
+def round_up(amount, symbol):
+    """To the coin's last decimal, so that what is asked for is never short of the price."""
+    return amount.quantize(Decimal(1).scaleb(-COINS[symbol].decimals), rounding=ROUND_UP)
 
 
 def find_network(name):

@@ -1,18 +1,17 @@
-"""What all pretended gateways share: choosing a coin, money that comes, the clock. A gateway file adds its own words."""
+"""What all pretended gateways share: rows, choosing a coin, money that comes, the clock. A gateway file adds its own words."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 
 from django.http import HttpResponse
 from django.urls import reverse
+from django.utils import timezone
 
 from . import coins, conf, misbehaviour
 from .errors import BadField, Refused
-from .models import new_number
-
-_STEP = Decimal("0.00000001")
+from .models import Payment, new_number
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,9 @@ ACTIONS = {
     "pay_more": Action("Pay too much", "payer", ("amount", "currency", "network")),
     "confirm": Action("Confirm the transfers", "network"),
     "expire": Action("Let the time run out", "clock"),
+    "aml": Action("The AML check fails", "gateway"),
+    "fail": Action("A technical failure", "gateway"),
+    "cancel": Action("Cancel", "merchant"),
     "accept": Action("Accept by hand", "merchant"),
     "refund": Action("Start a refund", "merchant"),
     "finish_refund": Action("Finish the refund", "merchant"),
@@ -46,8 +48,12 @@ class Gateway(ABC):
     urlpatterns = []
     open_statuses = ()  # the clock ends these
     retry_delays = ()  # seconds after each failed attempt
+    one_address = False  # a payment keeps its address when another coin is chosen
     never = "the gateway has no such thing"  # the reason for an action that is not in ``rules``
     rules = {}  # action -> (statuses that allow it, source)
+    static_kinds = ()  # kinds that ask for no price: one address, any number of transfers
+    static_rules = {}  # the rules of these kinds
+    who = {}  # action -> who presses it here, where ACTIONS says another
 
     # What a gateway file writes
 
@@ -75,13 +81,14 @@ class Gateway(ABC):
     def refuse(self, error):
         """The answer to a call that raised this ``api.ApiError``."""
 
-    @abstractmethod
     def callback_accepted(self, status, answer):
-        """Whether that answer to a callback ends its delivery."""
+        """Whether that answer to a callback ends its delivery; any 2xx does where no more is documented."""
+        return status is not None and 200 <= status < 300
 
     def options(self, payment):
-        """(symbol, network) pairs that the payer may choose from."""
-        return [(symbol, network) for symbol, coin in coins.COINS.items() for network in coin.networks]
+        """(symbol, network) pairs that the payer may choose from; a static address is on one network."""
+        pairs = [(symbol, network) for symbol, coin in coins.COINS.items() for network in coin.networks]
+        return [pair for pair in pairs if pair[1] == payment.network] if self.is_static(payment) else pairs
 
     def links(self, payment):
         """(label, URL) pairs that the payer's page shows in this state."""
@@ -101,15 +108,35 @@ class Gateway(ABC):
     def account_settings(self):
         return conf.account(self)
 
+    def payments(self, account):
+        """The payments that an account made."""
+        return Payment.objects.filter(gateway=self.name, account=account)
+
+    def new_payment(self, account, kind, status, **columns):
+        """A payment that is not saved yet, made now and with a number for an id where ``columns`` say nothing else."""
+        columns = {"gateway_id": new_number(9), "created_at": timezone.now(), **columns}
+        return Payment(gateway=self.name, account=account, kind=kind, status=status, **columns)
+
+    def is_static(self, payment):
+        """Whether the payment is an address for any number of transfers."""
+        return payment.kind in self.static_kinds
+
+    def presser(self, action):
+        """Who presses the button."""
+        return self.who.get(action, ACTIONS[action].who)
+
     def payer_page(self, request, payment):
         """The absolute URL of the payment's page."""
         return request.build_absolute_uri(reverse("simulator:pay", args=[self.name, payment.gateway_id]))
 
     def refusal(self, payment, action):
         """Why the action is not possible now, as a ``Refused``, or None."""
-        if action not in self.rules:
-            return Refused(f"{self.title} cannot {action}: {self.never}", "no source names it")
-        statuses, source = self.rules[action]
+        static = self.is_static(payment)
+        rules = self.static_rules if static else self.rules
+        if action not in rules:
+            never = "a static address has no price and no deadline" if static else self.never
+            return Refused(f"{self.title} cannot {action}: {never}", "no source names it")
+        statuses, source = rules[action]
         if payment.status not in statuses:
             return Refused(f"{action} is not possible while the payment is {payment.status}", source)
         if action == "confirm" and not payment.transfers.filter(confirmed_at=None).exists():
@@ -131,20 +158,27 @@ class Gateway(ABC):
         """The payer takes a coin and a network: a new address, and the amount in that coin."""
         symbol, network = self.option(payment, currency, network)
         payment.pay_currency, payment.network = symbol, network
-        payment.address = coins.new_address(network)
+        if not (payment.address and self.one_address):
+            payment.address = coins.new_address(network)
         payment.memo = new_number(8) if coins.NETWORKS[network].memo else ""
         payment.pay_amount = self.rest(payment)
 
     def pay(self, payment, now, amount=None, currency="", network=""):
         """The payer sends ``amount`` of the coin, or all that is asked."""
-        self._choose_for(payment, now, currency, network)
-        self.receive(payment, now, amount or self._positive_rest(payment))
+        if not self.is_static(payment):
+            self._choose_for(payment, now, currency, network)
+            amount = amount or self._positive_rest(payment)
+        elif not amount:
+            raise BadField("amount", "a static address asks for no amount: say one")
+        else:
+            payment.pay_currency, _ = self.option(payment, currency, network)
+        self.receive(payment, now, amount)
 
     def pay_part(self, payment, now, amount=None, currency="", network=""):
         """The payer sends less than is asked, half of it if nothing is said."""
         self._choose_for(payment, now, currency, network)
         rest = self._positive_rest(payment)
-        amount = amount or round_coin(rest / 2)
+        amount = amount or coins.round_up(rest / 2, payment.pay_currency)
         if amount >= rest:
             raise BadField("amount", f"a part is less than {rest} {payment.pay_currency}")
         self.receive(payment, now, amount)
@@ -153,7 +187,7 @@ class Gateway(ABC):
         """The payer sends more than is asked, a tenth more if nothing is said."""
         self._choose_for(payment, now, currency, network)
         rest = self._positive_rest(payment)
-        amount = amount or round_coin(rest * Decimal("1.1"))
+        amount = amount or coins.round_up(rest * Decimal("1.1"), payment.pay_currency)
         if amount <= rest:
             raise BadField("amount", f"too much is more than {rest} {payment.pay_currency}")
         self.receive(payment, now, amount)
@@ -223,11 +257,6 @@ class Gateway(ABC):
 def confirmations(transfer):
     """How many confirmations the network shows: one while it waits, then as many as it asks for."""
     return coins.NETWORKS[transfer.network].confirmations if transfer.confirmed else 1
-
-
-def round_coin(amount):
-    """Up to the eighth decimal, so that what is asked for is never short of the price."""
-    return amount.quantize(_STEP, rounding=ROUND_UP)
 
 
 def unix(moment):

@@ -18,10 +18,10 @@ from django.utils import timezone
 from crypto_invoices.providers import payload
 
 from . import actions, callbacks, coins
-from .api import ApiError, not_found, read_body, route
+from .api import ApiError, answer, find, not_found, page_of, read_body, route
 from .errors import BadField, Refused
-from .gateway import Gateway, confirmations, round_coin, unix, usd_sent
-from .models import Payment, new_number
+from .gateway import Gateway, confirmations, unix, usd_sent
+from .models import new_number
 from .parameters import Parameter, read
 
 INVOICE, WHITE_LABEL, STATIC = "invoice", "white_label", "static_address"
@@ -109,17 +109,15 @@ class OxaPay(Gateway):
         "refund": ((PAID, UNDERPAID, MANUAL), "payment-status-table: refunding; started in the merchant's panel"),
         "finish_refund": ((REFUNDING,), "payment-status-table: refunded"),
     }
-
-    def refusal(self, payment, action):
-        if payment.kind != STATIC:
-            return super().refusal(payment, action)
-        if action == "pay":
-            return Refused("the address was revoked", "revoking-static-address") if payment.data.get("revoked") else None
-        if action == "confirm" and payment.transfers.filter(confirmed_at=None).exists():
-            return None
-        return Refused(f"a static address knows no {action} now", "generate-static-address: no price, no lifetime")
+    static_kinds = (STATIC,)
+    static_rules = {
+        "pay": ((WAITING, PAYING, PAID), "generate-static-address"),
+        "confirm": ((PAYING, PAID), "webhook: txs[].status confirming, confirmed"),
+    }
 
     def obstacle(self, payment, action):
+        if action == "pay" and payment.data.get("revoked"):
+            return Refused("the address was revoked", "revoking-static-address")
         if action == "choose" and payment.kind == WHITE_LABEL:
             return Refused("the coin of a white-label payment is fixed", "generate-white-label: pay_currency")
         if action == "choose" and payment.status == PAYING and not payment.data["mixed_payment"]:
@@ -127,9 +125,6 @@ class OxaPay(Gateway):
         if action.startswith("pay") and payment.status == EXPIRED and not payment.address:
             return Refused("no coin was chosen in time, so there is no address to pay to", "payment-status-table: new, expired")
         return None
-
-    def options(self, payment):
-        return [pair for pair in super().options(payment) if payment.kind != STATIC or pair[1] == payment.network]
 
     def links(self, payment):
         url = payment.data.get("return_url", "")
@@ -139,14 +134,6 @@ class OxaPay(Gateway):
         super().choose(payment, now, currency, network)
         if payment.status == NEW:
             payment.status = WAITING
-
-    def pay(self, payment, now, amount=None, currency="", network=""):
-        if payment.kind != STATIC:
-            return super().pay(payment, now, amount, currency, network)
-        if not amount:
-            raise BadField("amount", "a static address asks for no amount: say one")
-        payment.pay_currency, _ = self.option(payment, currency, network)
-        return self.receive(payment, now, amount)
 
     def accept(self, payment, now):
         payment.status, payment.paid_at = MANUAL, now
@@ -158,7 +145,8 @@ class OxaPay(Gateway):
         payment.status = REFUNDED
 
     def rest(self, payment):
-        return round_coin(max(self._due(payment) - usd_sent(payment), Decimal(0)) / coins.usd_price(payment.pay_currency))
+        missing = max(self._due(payment) - usd_sent(payment), Decimal(0))
+        return coins.round_up(missing / coins.usd_price(payment.pay_currency), payment.pay_currency)
 
     def on_money(self, payment, transfer, now):
         if payment.kind == STATIC:
@@ -221,8 +209,7 @@ GATEWAY = OxaPay()
 
 
 def _envelope(status, data, message, error):
-    body = {"data": data, "message": message, "error": error, "status": status, "version": "1.0.0"}
-    return HttpResponse(payload.dumps(body), status=status, content_type="application/json")
+    return answer({"data": data, "message": message, "error": error, "status": status, "version": "1.0.0"}, status)
 
 
 # --- Signing (webhook, "Validating callbacks") ---
@@ -283,7 +270,7 @@ def create_static_address(request, merchant):
 def revoke_static_address(request, merchant):
     given = read_body(request, {"address": Parameter(required=True), "network": Parameter()})
     with transaction.atomic():
-        payment = _payments(merchant).select_for_update().filter(kind=STATIC, address=given["address"]).first()
+        payment = GATEWAY.payments(merchant).select_for_update().filter(kind=STATIC, address=given["address"]).first()
         if payment is None or payment.data.get("revoked"):
             raise not_found("address")
         payment.data["revoked"] = True
@@ -315,12 +302,10 @@ def _new_payment(merchant, kind, status, given):
 
 
 def _row(merchant, kind, status, given, **columns):
-    return Payment(
-        gateway=GATEWAY.name,
-        gateway_id=new_number(9),
-        account=merchant,
-        kind=kind,
-        status=status,
+    return GATEWAY.new_payment(
+        merchant,
+        kind,
+        status,
         reference=given.get("order_id", ""),
         callback_url=given.get("callback_url", ""),
         created_at=timezone.now().replace(microsecond=0),
@@ -332,9 +317,7 @@ def _row(merchant, kind, status, given, **columns):
 
 # --- Endpoints: read ---
 def payment_information(request, merchant, track_id):
-    if not _payments(merchant).filter(gateway_id=track_id).exists():
-        raise not_found("track_id")
-    return _information(actions.current(GATEWAY.name, track_id))
+    return _information(find(GATEWAY, merchant, track_id, "track_id"))
 
 
 def payment_history(request, merchant):
@@ -370,20 +353,15 @@ def static_addresses(request, merchant):
     return _page(found, given, _static_item)
 
 
-def _payments(merchant):
-    return Payment.objects.filter(gateway=GATEWAY.name, account=merchant)
-
-
 def _filtered(merchant, given, **columns):
     columns |= {"track_id": "gateway_id"}
-    rows = _payments(merchant).filter(**{column: given[name] for name, column in columns.items() if name in given})
+    rows = GATEWAY.payments(merchant).filter(**{column: given[name] for name, column in columns.items() if name in given})
     return rows.filter(network=coins.find_network(given["network"]) or "unknown") if "network" in given else rows
 
 
 def _page(found, given, render):
-    page, size = given.get("page", 1), given.get("size", 10)
-    last = max(1, -(-len(found) // size))
-    shown = found[(page - 1) * size : page * size]
+    page = given.get("page", 1)
+    shown, last = page_of(found, page, given.get("size", 10))
     return {"list": [render(payment) for payment in shown], "meta": {"page": page, "last_page": last, "total": len(found)}}
 
 

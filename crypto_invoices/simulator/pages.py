@@ -18,6 +18,7 @@ WHO = {
     "payer": "The payer",
     "network": "The network",
     "clock": "The clock",
+    "gateway": "The gateway",
     "merchant": "The merchant, in the gateway's panel",
 }
 
@@ -119,7 +120,7 @@ def _groups(gateway, payment):
     for name in offered:
         action = ACTIONS[name]
         asks_amount = "amount" in action.fields and (name != "pay" or payment.amount is None)
-        asks_coin = name == "choose" or (action.who == "payer" and not payment.pay_currency)
+        asks_coin = name == "choose" or ("currency" in action.fields and not payment.pay_currency)
         form = {"name": name, "label": action.label, "amount": asks_amount, "options": options if asks_coin else []}
-        forms.setdefault(WHO[action.who], []).append(form)
+        forms.setdefault(WHO[gateway.presser(name)], []).append(form)
     return forms.items()

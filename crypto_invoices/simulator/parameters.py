@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 from .errors import BadField, amount_in
 
@@ -11,7 +12,11 @@ _FLAGS = {True: True, False: False, "1": True, "0": False, "true": True, "false"
 
 @dataclass(frozen=True)
 class Parameter:
-    """``kind``: text, number (or its digits as text), integer (never text), digits (an integer in a query), flag (or 0 and 1)."""
+    """One parameter: ``low`` and ``high`` limit a number, or the length of a text or list.
+
+    ``kind``: text, url (http or https), texts (a list), number (or its digits as text), integer (never text), digits (an
+    integer in a query), flag (or 0 and 1). ``choices`` are for a text, or for each item of a list.
+    """
 
     kind: str = "text"
     required: bool = False
@@ -30,18 +35,36 @@ def read(given, parameters):
 
 def _value(name, parameter, given):
     value = _KINDS[parameter.kind](name, given)
-    if parameter.choices and value not in parameter.choices:
+    if parameter.choices and not set(value if isinstance(value, list) else [value]) <= set(parameter.choices):
         raise BadField(name, f"The selected {name} is invalid; one of {', '.join(parameter.choices)}.")
-    if parameter.low is not None and value < parameter.low:
-        raise BadField(name, f"The {name} field must be at least {parameter.low}.")
-    if parameter.high is not None and value > parameter.high:
-        raise BadField(name, f"The {name} field must not be greater than {parameter.high}.")
+    size, unit = (len(value), " long") if isinstance(value, (str, list)) else (value, "")
+    if parameter.low is not None and size < parameter.low:
+        raise BadField(name, f"The {name} field must be at least {parameter.low}{unit}.")
+    if parameter.high is not None and size > parameter.high:
+        raise BadField(name, f"The {name} field must not be greater than {parameter.high}{unit}.")
     return value
 
 
 def _text(name, value):
     if not isinstance(value, str):
         raise BadField(name, f"The {name} field must be a string.")
+    return value
+
+
+def _url(name, value):
+    try:
+        parts = urlsplit(_text(name, value))
+        valid = parts.scheme in ("http", "https") and parts.hostname
+    except ValueError:
+        valid = False
+    if not valid:
+        raise BadField(name, f"The {name} field must be an http or https URL.")
+    return value
+
+
+def _texts(name, value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadField(name, f"The {name} field must be a list of strings.")
     return value
 
 
@@ -69,4 +92,12 @@ def _flag(name, value):
     return _FLAGS[value]
 
 
-_KINDS = {"text": _text, "number": _number, "integer": _integer, "digits": _digits, "flag": _flag}
+_KINDS = {
+    "text": _text,
+    "url": _url,
+    "texts": _texts,
+    "number": _number,
+    "integer": _integer,
+    "digits": _digits,
+    "flag": _flag,
+}

@@ -101,27 +101,38 @@ def api(client, db):
 
 
 class Control:
-    """The control API through Django's test client."""
+    """The control API for one gateway's payments, through Django's test client."""
 
-    def __init__(self, client):
+    def __init__(self, client, gateway="oxapay"):
         self.client = client
+        self.gateway = gateway
         self.base = reverse("simulator:index") + "control/"
 
     def call(self, method, path, body=None):
         return self.client.generic(method, self.base + path, json.dumps(body) if body else "", content_type="application/json")
 
-    def act(self, track_id, action, **fields):
-        response = self.call("POST", f"oxapay/{track_id}/{action}/", fields)
+    def state(self, gateway_id):
+        return self.call("GET", f"{self.gateway}/{gateway_id}/").json()
+
+    def act(self, gateway_id, action, **fields):
+        response = self.call("POST", f"{self.gateway}/{gateway_id}/{action}/", fields)
         assert response.status_code == 200, response.content
         return response.json()
 
+    def refused(self, gateway_id, action, **fields):
+        """The answer to a button that the gateway does not know now; it names its source."""
+        response = self.call("POST", f"{self.gateway}/{gateway_id}/{action}/", fields)
+        assert response.status_code == 409, response.content
+        assert response.json()["error"] and response.json()["source"]
+        return response.json()
+
     def misbehave(self, switch, **fields):
-        response = self.call("POST", "oxapay/misbehave/", {"switch": switch, **fields})
+        response = self.call("POST", f"{self.gateway}/misbehave/", {"switch": switch, **fields})
         assert response.status_code == 200, response.content
         return response.json()["switches"]
 
     def reset(self):
-        return self.call("DELETE", "oxapay/misbehave/").json()["switches"]
+        return self.call("DELETE", f"{self.gateway}/misbehave/").json()["switches"]
 
     def deliver(self):
         return self.call("POST", "deliver/").json()["deliveries"]
