@@ -9,7 +9,9 @@ from . import ledger
 from .models import Invoice, PaymentAttempt
 from .statuses import AttemptState, InvoiceStatus, Source
 
-__all__ = ["bind", "create_rows", "flag", "mark_unknown", "next_poll", "refuse", "replace_attempt"]
+__all__ = ["CREATING_FOR", "bind", "create_rows", "flag", "mark_unknown", "poll_interval", "refuse", "replace_attempt"]
+
+CREATING_FOR = timedelta(seconds=60)  # an attempt that is "creating" for longer has lost its process
 
 # How long after its creation an attempt is polled how often; afterwards once a day. Callbacks bring most news.
 POLLING = (
@@ -30,13 +32,20 @@ def create_rows(fields, attempt_fields, *, user=None):
     with transaction.atomic(durable=True):
         invoice = Invoice(version=1, **fields)
         invoice.save(force_insert=True)
-        attempt = PaymentAttempt(invoice=invoice, live_key=invoice.pk, **attempt_fields)
-        attempt.save(force_insert=True)
+        attempt = _create_attempt(invoice, attempt_fields)
         event = ledger.write_event(
             invoice, kind="created", old_status="", signals={"invoice_created"}, source=Source.OPERATOR, attempt=attempt,
             user=user, deliver=False,
         )  # fmt: skip
     return invoice, attempt, event
+
+
+def _create_attempt(invoice, fields):
+    attempt = PaymentAttempt(
+        invoice=invoice, live_key=invoice.pk, next_poll_at=timezone.now() + CREATING_FOR, **fields
+    )  # fmt: skip
+    attempt.save(force_insert=True)
+    return attempt
 
 
 def replace_attempt(invoice_id, old, attempt_fields, *, user=None, reason=""):
@@ -47,9 +56,7 @@ def replace_attempt(invoice_id, old, attempt_fields, *, user=None, reason=""):
     made = []
 
     def make(invoice):
-        attempt = PaymentAttempt(invoice=invoice, live_key=invoice.pk, **attempt_fields)
-        attempt.save(force_insert=True)
-        made.append(attempt)
+        made.append(_create_attempt(invoice, attempt_fields))
 
     def marks(invoice, attempts, now):
         return {"attempt_count": invoice.attempt_count + 1}
@@ -119,8 +126,8 @@ def flag(invoice_id, reason):
     return ledger.operate(invoice_id, marks, kind="review", signals={"invoice_review_required"}, reason=reason)
 
 
-def next_poll(attempt, watch, now):
-    """When to ask the gateway again: often while young, then less; None once the watch after closing is over."""
+def poll_interval(attempt, watch, now):
+    """How long to wait before asking again: short while young, then longer; None once the watch after closing is over."""
     if attempt.state == AttemptState.REFUSED:
         return None
     if attempt.closed_at is not None and now > attempt.closed_at + watch:
@@ -130,4 +137,4 @@ def next_poll(attempt, watch, now):
     if attempt.closed_at is not None and attempt.status in (InvoiceStatus.PAID, InvoiceStatus.OVERPAID):
         interval = max(interval, timedelta(hours=6))  # only a refund can still happen
     failures = min(attempt.poll_failures, 10)
-    return now + min(LONGEST_INTERVAL, interval * 2**failures)
+    return min(LONGEST_INTERVAL, interval * 2**failures)

@@ -18,13 +18,13 @@ from django.utils.datastructures import CaseInsensitiveMapping
 
 from . import conf, delivery, ledger
 from .attempts import flag
-from .exceptions import BadSignature, Conflict, GatewayError, MalformedCallback, MisdirectedCallback
+from .exceptions import BadSignature, Conflict, GatewayError, InvalidRequest, MalformedCallback, MisdirectedCallback
 from .models import CallbackReceipt, PaymentAttempt
 from .orders import read_token
 from .polling import poll
 from .providers.base import Hint, Provider
 from .signals import callback_rejected
-from .statuses import Review, Verdict
+from .statuses import AttemptState, Review, Verdict
 
 __all__ = ["Answer", "Endpoint", "find_endpoint", "receive", "refuse", "replay"]
 
@@ -125,7 +125,8 @@ def _guarded(step, provider, callback, *args):
 def _take(provider, callback, evidence):
     if isinstance(evidence, Hint):
         return _take_hint(provider, callback, evidence)
-    applied = ledger.apply(evidence, reference=callback.reference, account=callback.account, callback=callback)
+    reference = callback.reference or evidence.remote.reference  # on the URL of a whole account the body alone names one
+    applied = ledger.apply(evidence, reference=reference, account=callback.account, callback=callback)
     if applied is None:
         return _take_unmatched(callback)
     if applied.duplicate:
@@ -162,9 +163,7 @@ def _check(callback, applied):
 
 def _take_hint(provider, callback, hint):
     """An unsigned callback is worth one poll, at most once in ten seconds; what the gateway answers is the truth."""
-    attempt = PaymentAttempt.objects.select_related("invoice").filter(
-        reference=callback.reference, account=callback.account
-    ).first()  # fmt: skip
+    attempt = _hinted(callback, hint)
     if attempt is None:
         return _take_unmatched(callback)
     now = timezone.now()
@@ -174,11 +173,23 @@ def _take_hint(provider, callback, hint):
         return _acknowledge(provider)
     ledger.file_receipt(callback, CallbackReceipt.Verdict.HINT, attempt=attempt)
     try:
-        poll(attempt, timeout=POLL_TIMEOUT)
-    except GatewayError as error:
+        poll(attempt, timeout=POLL_TIMEOUT, gateway_id=hint.gateway_id)
+    except (GatewayError, InvalidRequest) as error:  # the latter for a hint whose id no gateway would give
         logger.warning("hint of account %s: the poll failed: %s", callback.account, error)
         _poll_soon(attempt)
+    delivery.sweep_in_passing()
     return _acknowledge(provider)
+
+
+def _hinted(callback, hint):
+    """The attempt that a hint is about: the token names it, or on the URL of a whole account the gateway's id."""
+    attempts = PaymentAttempt.objects.select_related("invoice").filter(account=callback.account)
+    if callback.reference:
+        return attempts.filter(reference=callback.reference).first()
+    attempt = attempts.filter(gateway_id=hint.gateway_id).first() if hint.gateway_id else None
+    if attempt is None:  # it may be the one whose id we do not know yet: the gateway is asked for that by our reference
+        attempts.filter(gateway_id="", state=AttemptState.UNKNOWN).update(next_poll_at=timezone.now())
+    return attempt
 
 
 def _take_unusable(provider, callback, error):

@@ -203,7 +203,7 @@ def _words(attempt, evidence, ruling):
     for name in ("pay_currency", "network", "address", "address_tag"):
         if getattr(evidence, name):
             words[name] = getattr(evidence, name)
-    if evidence.payment_url and not attempt.payment_url:  # the answer to our create call was lost
+    if evidence.payment_url and not attempt.payment_url and evidence.source is Source.POLL:  # the create call's answer was lost
         words["payment_url"] = evidence.payment_url
     return words
 

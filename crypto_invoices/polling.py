@@ -1,62 +1,108 @@
 """Asks a gateway about one attempt and applies the answer."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from django.utils import timezone
 
-from . import attempts, conf, ledger
-from .exceptions import GatewayError
+from . import attempts, conf, ledger, orders
+from .attempts import CREATING_FOR
+from .changes import after_evidence
+from .exceptions import GatewayError, GatewayPaused
 from .models import PaymentAttempt
 from .providers.base import Capability, Kind, Remote
 from .statuses import AttemptState
 
-__all__ = ["CREATING_FOR", "poll"]
+__all__ = ["ask", "note", "note_failure", "poll", "says_nothing_new", "take"]
 
-CREATING_FOR = timedelta(seconds=60)  # an attempt that is "creating" for longer has lost its process
+DOUBT = timedelta(minutes=10)  # a look-up that finds nothing so long after a create call says that it made nothing
 
 
-def poll(attempt, *, timeout=None):
+def poll(attempt, *, timeout=None, gateway_id=""):
     """Asks the gateway about one attempt and applies the answer: a ``ledger.Applied``, or None with nothing to ask for.
 
-    An attempt whose creation is in doubt is looked up by our reference. ``timeout`` bounds the call in seconds, with one
-    try. Raises ``GatewayError``; the failure is noted on the attempt.
+    An attempt whose creation is in doubt is looked up by our reference, or asked for under the ``gateway_id`` that a
+    callback named; that binds only where the gateway echoes our reference. ``timeout`` bounds the call in seconds, with
+    one try. Raises ``GatewayError``; the failure is noted on the attempt.
     """
-    now = timezone.now()
+    started_at = timezone.now()
     provider = conf.provider_for(attempt.account)
-    in_doubt = not attempt.gateway_id and attempt.state in (AttemptState.CREATING, AttemptState.UNKNOWN)
     try:
-        evidence = _find(provider, attempt) if in_doubt else _fetch(provider, attempt, timeout)
+        evidence = ask(provider, attempt, timeout=timeout, gateway_id=gateway_id)
     except GatewayError as error:
-        attempt.poll_failures += 1
-        _note_poll(attempt, provider, now, poll_failures=attempt.poll_failures, poll_error=str(error)[:2000])
+        note_failure(attempt, provider, error, started_at)
         raise
-    applied = None
-    if evidence is not None:
-        applied = ledger.apply(evidence, attempt_id=attempt.pk, since_version=attempt.invoice.version)
-        attempt = applied.attempt
-        attempt.poll_failures = 0
-    _note_poll(attempt, provider, now, poll_failures=0, poll_error="")
-    return applied
+    return take(attempt, provider, evidence, started_at)
 
 
-def _fetch(provider, attempt, timeout):
-    if not attempt.gateway_id:
-        return None
-    remote = Remote(Kind(attempt.kind), attempt.gateway_id, attempt.reference)
-    return provider.fetch(remote, timeout=timeout) if timeout else provider.fetch(remote)
-
-
-def _find(provider, attempt):
-    """What became of a create call whose answer was lost, where the gateway can tell."""
-    if attempt.state == AttemptState.CREATING and timezone.now() - attempt.created_at < CREATING_FOR:
-        return None
-    attempts.mark_unknown(attempt, "the process that called the gateway did not come back")
-    if not provider.supports(Capability.LOOKUP_BY_REFERENCE):
+def ask(provider, attempt, *, timeout=None, gateway_id=""):
+    """The gateway's ``Evidence``, None where there is nothing to ask for. Touches no database: any thread may run it."""
+    if attempt.gateway_id or gateway_id:
+        remote = Remote(Kind(attempt.kind), attempt.gateway_id or gateway_id, attempt.reference)
+        return provider.fetch(remote, timeout=timeout)
+    if not _is_looked_up(provider, attempt):
         return None
     return provider.find(attempt.reference, amount=attempt.amount, currency=attempt.currency, created_at=attempt.created_at)
 
 
-def _note_poll(attempt, provider, now, **values):
-    PaymentAttempt.objects.filter(pk=attempt.pk).update(
-        polled_at=now, next_poll_at=attempts.next_poll(attempt, provider.watch, now), **values
+def _is_looked_up(provider, attempt):
+    """Whether it is not known what became of the create call, and the gateway can tell."""
+    lost = attempt.state == AttemptState.CREATING and timezone.now() - attempt.created_at >= CREATING_FOR
+    return (lost or attempt.state == AttemptState.UNKNOWN) and provider.supports(Capability.LOOKUP_BY_REFERENCE)
+
+
+def take(attempt, provider, evidence, started_at):
+    """Applies an answer to a question asked at ``started_at`` and notes the poll. Returns as ``poll`` does."""
+    _end_creating(attempt)
+    applied = None
+    if evidence is not None:
+        evidence = replace(evidence, payment_url=orders.safe_page(provider, evidence.payment_url))
+        applied = ledger.apply(evidence, attempt_id=attempt.pk, since_version=attempt.invoice.version)
+        attempt = applied.attempt
+    elif not attempt.gateway_id and _is_looked_up(provider, attempt) and started_at > attempt.created_at + DOUBT:
+        attempts.refuse(attempt, "the gateway knows no payment with our reference")
+    attempt.poll_failures = 0
+    interval = attempts.poll_interval(attempt, provider.watch, started_at)
+    if attempt.state == AttemptState.UNKNOWN and not provider.supports(Capability.LOOKUP_BY_REFERENCE):
+        interval = None  # only a callback can say more
+    note([attempt], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error="")
+    return applied
+
+
+def note_failure(attempt, provider, error, started_at):
+    """Notes that the gateway could not be asked, and asks less often the more often that happens."""
+    _end_creating(attempt)
+    if isinstance(error, GatewayPaused):  # nothing was asked, so nothing failed
+        note([attempt], timedelta(seconds=error.seconds), started_at)
+        return
+    attempt.poll_failures += 1
+    interval = attempts.poll_interval(attempt, provider.watch, started_at)
+    failure = {"poll_failures": attempt.poll_failures, "poll_error": str(error)[:2000]}
+    note([attempt], interval, started_at, polled_at=timezone.now(), **failure)
+
+
+def note(polled, interval, started_at, **values):
+    """Writes to attempts what a poll was like, and when to ask again: after ``interval``, never for None.
+
+    Who was made due meanwhile, by a callback that asks for a poll, stays due.
+    """
+    now = timezone.now()
+    rows = PaymentAttempt.objects.filter(pk__in=[attempt.pk for attempt in polled])
+    rows.exclude(next_poll_at__gt=started_at, next_poll_at__lte=now).update(
+        next_poll_at=None if interval is None else now + interval, **values
     )
+
+
+def says_nothing_new(attempt, evidence):
+    """Whether an answer agrees with all that is known of the attempt, so that only the poll's time is worth writing."""
+    if attempt.invoice.attempt_count > 1:
+        return False  # what it means depends on the other attempts as well
+    change = after_evidence(
+        attempt.invoice, [attempt], attempt, evidence, list(attempt.transfers.all()), now=timezone.now()
+    )  # fmt: skip
+    return not (change.is_event or change.seen_transfers or change.poll or set(change.attempt) - {"raw"})
+
+
+def _end_creating(attempt):
+    if attempt.state == AttemptState.CREATING and timezone.now() - attempt.created_at >= CREATING_FOR:
+        attempts.mark_unknown(attempt, "the process that called the gateway did not come back")

@@ -23,7 +23,7 @@ from .exceptions import (
 )
 from .models import EventDelivery, Invoice, new_reference
 from .money import add, parse_amount, subtract
-from .polling import CREATING_FOR, poll
+from .polling import poll
 from .providers.base import Capability, Kind, Remote
 from .statuses import SETTLED, AttemptState, InvoiceStatus, Source, permitted
 
@@ -344,7 +344,7 @@ def _check_retry(invoice, earlier, by_payer):
 
 def _surely_expired(invoice, attempt):
     lifetime = invoice.lifetime or conf.provider_for(attempt.account).default_lifetime
-    return lifetime is not None and timezone.now() > attempt.created_at + lifetime + CREATING_FOR
+    return lifetime is not None and timezone.now() > attempt.created_at + lifetime + attempts.CREATING_FOR
 
 
 def _rest(invoice, earlier, amount):

@@ -28,23 +28,29 @@ def test_accounts_is_a_table_of_what_each_can_and_where_its_callbacks_arrive(gat
     accounts = settings.CRYPTO_INVOICES["ACCOUNTS"]
     broken = {"PROVIDER": "nowhere.At.All", "OPTIONS": {}}
     settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": {**accounts, "broken": broken}}
-    head, *lines = run("accounts").splitlines()
+    table, coins = run("accounts").split("\n\n")
+    head, *lines = table.splitlines()
     assert head.split() == ["account", "gateway", "sandbox", "can", "callbacks", "arrive", "at"]
     assert [line.split()[0] for line in lines] == ["default", "second", "broken"]
     assert lines[0].split()[1:3] == ["OxaPay", "no"]
-    assert lines[0].endswith("https://shop.example/crypto-invoices/callbacks/default/...")
+    assert lines[0].endswith("https://shop.example/crypto-invoices/callbacks/default/")
     assert "nowhere" in lines[2]
     for definition in accounts.values():
-        assert definition["OPTIONS"]["merchant_api_key"] not in "".join(lines)
+        assert definition["OPTIONS"]["merchant_api_key"] not in table + coins
+    title, head, *lines = coins.splitlines()
+    assert title == "pay_currencies, and each gateway's words for them"
+    assert head.split() == ["coin", "default", "second"]
+    assert "USDT@tron  USDT TRON  USDT TRON" in lines
+    assert [line.split() for line in lines][0] == ["BTC", "BTC", "BTC"]
 
 
 def test_reconcile_polls_and_says_what_came_of_it(gateway):
     invoice, payment = make(gateway)
     payment |= {"status": "paid", "txs": []}
     invoice.attempts.update(next_poll_at=invoice.created_at)
-    assert run("reconcile") == "polled 1, changed 1, expired 0, failed 0\n"
+    assert run("reconcile") == "polled 1, changed 1, expired 0, failed 0, paused 0\n"
     assert facts(invoice)["status"] == "paid"
-    assert run("reconcile", "--limit", "5") == "polled 0, changed 0, expired 0, failed 0\n"
+    assert run("reconcile", "--limit", "5") == "polled 0, changed 0, expired 0, failed 0, paused 0\n"
 
 
 def test_deliver_calls_the_receivers_of_due_events(gateway, settings):

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from django.core.management import call_command
 
-from crypto_invoices.exceptions import GatewayUncertain
+from crypto_invoices.exceptions import GatewayUncertain, NotAllowed
 from crypto_invoices.models import Invoice, InvoiceEvent, PaymentAttempt, Transfer
 from crypto_invoices.reconcile import due_attempts, reconcile
 from crypto_invoices.services import cancel_invoice, create_invoice, start_attempt
@@ -296,28 +296,37 @@ def test_t62_a_callback_settles_a_lost_create(gateway):
 
 
 def test_t62_a_create_that_was_really_lost(gateway, clock):
-    """Nothing is found: the attempt stays unknown and is asked for again; no second invoice is made."""
+    """Nothing is found for ten minutes: then the gateway has made nothing, and another attempt may be made."""
     gateway.fail("create", "lost")
     with pytest.raises(GatewayUncertain) as caught:
         create_invoice(amount="25", currency="USDT")
     invoice = caught.value.invoice
-    for _ in range(3):
-        clock.advance(minutes=5)
-        reconcile()
+    clock.advance(minutes=9)
+    reconcile()
     attempt = invoice.attempts.get()
     assert (attempt.state, attempt.gateway_id, facts(invoice)) == ("unknown", "", fact("pending"))
     assert attempt.next_poll_at > clock.now
+    with pytest.raises(NotAllowed):
+        start_attempt(invoice)
+    clock.advance(minutes=2)
+    reconcile()
+    attempt = invoice.attempts.get()
+    assert (attempt.state, attempt.next_poll_at, facts(invoice)) == ("refused", None, fact("pending"))
     assert len(gateway.called("POST")) == 1
+    assert start_attempt(invoice).state == "open"
+    assert len(gateway.payments) == 1
 
 
 @pytest.mark.parametrize("seconds,state", [(59, "creating"), (61, "open")])
 def test_t62_creating_for_more_than_a_minute_counts_as_unknown(gateway, clock, seconds, state):
     """As if the process had been killed while it called the gateway."""
     invoice, payment = make(gateway)
-    PaymentAttempt.objects.update(state="creating", gateway_id="", payment_url="", next_poll_at=None)
+    attempt = invoice.attempts.get()
+    due = attempt.created_at + timedelta(minutes=1)
+    PaymentAttempt.objects.update(state="creating", gateway_id="", payment_url="", next_poll_at=due)
     clock.advance(seconds=seconds)
     reconcile()
-    attempt = invoice.attempts.get()
+    attempt.refresh_from_db()
     assert (attempt.state, attempt.gateway_id) == (state, payment["track_id"] if state == "open" else "")
 
 
