@@ -52,7 +52,7 @@ def advance_due(now=None):
     now = now or timezone.now()
     count = 0
     for gateway in registry.all_gateways():
-        over = Q(status__in=gateway.open_statuses, expires_at__lte=now)
+        over = gateway.waits_for_clock(now)
         ripe = Q(transfers__confirmed_at=None, transfers__confirm_at__lte=now)
         due = Payment.objects.filter(over | ripe, gateway=gateway.name).order_by("pk").distinct()
         for gateway_id in list(due.values_list("gateway_id", flat=True)):

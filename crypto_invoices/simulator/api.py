@@ -53,12 +53,12 @@ def read_body(request, parameters, form=False):
     return read(body(request, form), parameters)
 
 
-def body(request, form=False):
+def body(request, form=False, media_type="application/json"):
     """All that a JSON body, or a form where the gateway takes one, says. Raises ``BadField``."""
     if form and request.content_type == "application/x-www-form-urlencoded":
         return request.POST.dict()
-    if request.content_type != "application/json":
-        raise BadField("Content-Type", "The Content-Type header must be application/json.")
+    if request.content_type != media_type:
+        raise BadField("Content-Type", f"The Content-Type header must be {media_type}.")
     try:
         return payload.loads(request.body)
     except payload.MalformedPayload as error:

@@ -21,12 +21,13 @@ ANSWER_LIMIT = 1000
 _TICK = timedelta(microseconds=1)
 
 
-def enqueue(payment, word, body, headers, now):
-    """Write down a callback that is due now, bent by the switches. Nothing without a ``callback_url``."""
-    if not payment.callback_url:
+def enqueue(payment, word, body, headers, now, url=None):
+    """Write down a callback that is due now, bent by the switches; to ``callback_url`` or ``url``, nothing without one."""
+    url = payment.callback_url if url is None else url
+    if not url:
         return
     gateway = payment.gateway
-    job = {"payment": payment, "word": word, "url": payment.callback_url, "body": body, "headers": headers, "due_at": now}
+    job = {"payment": payment, "word": word, "url": url, "body": body, "headers": headers, "due_at": now}
     if misbehaviour.take(gateway, "callback_drop"):
         CallbackJob.objects.create(**job, state=CallbackJob.DROPPED)
         return
@@ -122,7 +123,7 @@ def _send(job):
             response = session.post(
                 job.url,
                 data=bytes(job.body),
-                headers={"Content-Type": "application/json", **job.headers},
+                headers={"Content-Type": "application/json", **registry.find(job.payment.gateway).callback_headers(job)},
                 timeout=float(conf.get("CALLBACK_TIMEOUT")),
                 allow_redirects=False,
             )

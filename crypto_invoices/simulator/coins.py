@@ -6,6 +6,7 @@ from decimal import ROUND_UP, Decimal
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32 = "023456789acdefghjklmnpqrstuvwxyz"
+_BASE64URL = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_abcdefghijklmnopqrstuvwxyz"
 _HEX = "0123456789abcdef"
 
 
@@ -41,6 +42,7 @@ NETWORKS = {
     "litecoin": Network("Litecoin", ("ltc",), "ltc1q", _BECH32, 38, 6),
     "dogecoin": Network("Dogecoin", ("doge",), "D", _BASE58, 33, 20),
     "solana": Network("Solana", ("sol",), "", _BASE58, 44, 30),
+    "ton": Network("TON", ("toncoin",), "UQ", _BASE64URL, 46, 1),
     "ripple": Network("Ripple", ("xrp",), "r", _BASE58, 33, 1, memo=True),
 }
 COINS = {
@@ -54,6 +56,7 @@ COINS = {
     "LTC": Coin("Litecoin", Decimal("80"), ("litecoin",)),
     "DOGE": Coin("Dogecoin", Decimal("0.16"), ("dogecoin",)),
     "SOL": Coin("Solana", Decimal("160"), ("solana",)),
+    "TON": Coin("Toncoin", Decimal("3.2"), ("ton",)),
     "XRP": Coin("XRP", Decimal("0.5"), ("ripple",), 6),
 }
 # symbol: USD for one unit, decimals shown
@@ -65,6 +68,7 @@ FIATS = {
     "JPY": (Decimal("0.008"), 0),
     "PLN": (Decimal("0.25"), 2),
     "TRY": (Decimal("0.03"), 2),
+    "CNY": (Decimal("0.14"), 2),
 }
 
 

@@ -15,6 +15,7 @@ A number is an int, a Decimal, a float or a text of digits.
 """
 
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -79,6 +80,9 @@ def _value(given, key, default, where):
     elif isinstance(default, list):
         if not isinstance(value, (list, tuple)) or not value or not all(isinstance(item, str) and item for item in value):
             raise ImproperlyConfigured(f"{where}: {key} must be a list of texts, at least one")
+    elif isinstance(default, dict):
+        if not isinstance(value, dict) or not value or not all(isinstance(item, str) and item for item in chain(*value.items())):
+            raise ImproperlyConfigured(f"{where}: {key} must be a dict of texts, at least one")
     elif not isinstance(value, str):
         raise ImproperlyConfigured(f"{where}: {key} must be a text")
     return value

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from decimal import Decimal
 
+from django.db.models import Q
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -32,6 +33,10 @@ ACTIONS = {
     "expire": Action("Let the time run out", "clock"),
     "aml": Action("The AML check fails", "gateway"),
     "fail": Action("A technical failure", "gateway"),
+    "hold": Action("Hold it for a compliance review", "gateway"),
+    "release": Action("Release it from the review", "gateway"),
+    "reject": Action("Reject it", "gateway"),
+    "refund_link": Action("Return the money by a refund link", "gateway"),
     "cancel": Action("Cancel", "merchant"),
     "accept": Action("Accept by hand", "merchant"),
     "refund": Action("Start a refund", "merchant"),
@@ -101,6 +106,14 @@ class Gateway(ABC):
     def obstacle(self, payment, action):
         """A ``Refused`` beyond the statuses of ``rules``, or None."""
         return None
+
+    def callback_headers(self, job):
+        """The headers of the attempt that is made now; a scheme that signs the time of sending makes them afresh."""
+        return job.headers
+
+    def waits_for_clock(self, now):
+        """The condition on payments whose time is up, for the worker."""
+        return Q(status__in=self.open_statuses, expires_at__lte=now)
 
     # Shared
 
@@ -257,6 +270,11 @@ class Gateway(ABC):
 def confirmations(transfer):
     """How many confirmations the network shows: one while it waits, then as many as it asks for."""
     return coins.NETWORKS[transfer.network].confirmations if transfer.confirmed else 1
+
+
+def iso(moment):
+    """ISO 8601 in UTC with milliseconds and a Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def unix(moment):

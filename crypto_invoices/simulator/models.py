@@ -131,6 +131,20 @@ class Delivery(models.Model):
         return f"attempt {self.attempt}: {self.http_status or 'no answer'}"
 
 
+class Nonce(models.Model):
+    """A number that a call of an account has used; a gateway that asks for one takes it once."""
+
+    gateway = models.CharField(max_length=32)
+    account = models.CharField(max_length=200)
+    nonce = models.CharField(max_length=255)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["gateway", "account", "nonce"], name="simulator_nonce")]
+
+    def __str__(self):
+        return f"{self.gateway} {self.nonce}"
+
+
 class Misbehaviour(models.Model):
     """A switch that is on for a gateway: how often still (None: until reset) and for how many of a hundred cases."""
 
