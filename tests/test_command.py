@@ -41,7 +41,7 @@ def test_accounts_is_a_table_of_what_each_can_and_where_its_callbacks_arrive(gat
     assert title == "pay_currencies, and each gateway's words for them"
     assert head.split() == ["coin", "default", "second"]
     assert "USDT@tron  USDT TRON  USDT TRON" in lines
-    assert [line.split() for line in lines][0] == ["BTC", "BTC", "BTC"]
+    assert lines[0].split() == ["BTC", "BTC", "BTC"]
 
 
 def test_reconcile_polls_and_says_what_came_of_it(gateway):
