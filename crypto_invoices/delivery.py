@@ -1,8 +1,9 @@
 """Hands events to receivers, once each, in order, whatever process dies in between.
 
 An event row is written in the transaction of the change it tells of. Each receiver's delivery row is written in the
-transaction in which the receiver runs: unique, so that no receiver is done twice. While a process delivers, it holds the
-invoice's oldest due event (``holder`` until ``due_at``); whoever finds it held leaves the rest to that process.
+transaction in which the receiver runs: unique, so that no receiver is done twice. Events belong to an invoice or to a static
+address. While a process delivers, it holds its owner's oldest due event (``holder`` until ``due_at``); whoever finds it held
+leaves the rest to that process.
 """
 
 import logging
@@ -17,11 +18,11 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from . import conf
-from .models import EventDelivery, Invoice, InvoiceEvent
+from .models import EventDelivery, Invoice, InvoiceEvent, StaticAddress
 from .signals import DURABLE
 from .statements import Reading, insert, update
 
-__all__ = ["deliver_invoice", "hold", "is_wanted", "sweep", "sweep_in_passing"]
+__all__ = ["deliver", "hold", "is_wanted", "notify", "sweep", "sweep_in_passing"]
 
 logger = logging.getLogger("crypto_invoices.delivery")
 
@@ -34,25 +35,24 @@ LEFT = "+"  # at the end of a holder's name: newer events were left to it
 SWEPT_AT_ONCE = 100  # events read in one go
 
 
-_due = Reading(
-    lambda invoice: (
-        InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False).only("due_at", "holder").order_by("version")
-    ),
-    invoice=-1,
-)
-_due_with_rows = Reading(
-    lambda invoice: (
-        InvoiceEvent.objects.filter(invoice_id=invoice, due_at__isnull=False)
-        .select_related("invoice", "attempt")
-        .order_by("version")
-    ),
-    invoice=-1,
-)
+def _readings(owner, beside):
+    """The due events of one owner, oldest first: with little to decide by, and with all the rows that receivers get."""
+
+    def due(pk):
+        return InvoiceEvent.objects.filter(**{f"{owner}_id": pk}, due_at__isnull=False).order_by("version")
+
+    return (
+        Reading(lambda pk: due(pk).only("due_at", "holder"), pk=-1),
+        Reading(lambda pk: due(pk).select_related(owner, beside), pk=-1),
+    )
 
 
-def is_wanted(signals):
-    """Whether any receiver is connected to one of these signals."""
-    return any(DURABLE[name].connections(Invoice) for name in signals)
+_READINGS = {Invoice: _readings("invoice", "attempt"), StaticAddress: _readings("static_address", "transfer")}
+
+
+def is_wanted(event):
+    """Whether any receiver is connected to one of the event's signals."""
+    return any(DURABLE[name].connections(type(event.owner)) for name in event.signals)
 
 
 def hold():
@@ -72,19 +72,20 @@ class Budget:
         return self.events >= 0 and time.monotonic() < self.until
 
 
-def deliver_invoice(invoice_id, written=None, *, only=False, budget=None):
-    """Calls the receivers of an invoice's due events.
+def deliver(sender, pk, written=None, *, only=False, budget=None):
+    """Calls the receivers of the due events of one owner: ``sender`` is ``Invoice`` or ``StaticAddress``.
 
     ``written`` is the newest, if this call's process just wrote it; ``only`` says that it is the oldest due one as well.
     """
+    read_due, read_due_with_rows = _READINGS[sender]
     holder = written.holder if written else hold()
     if only and not _deliver_events([written], holder, budget):
         return
     while True:
-        due = _due(invoice=invoice_id)
+        due = read_due(pk=pk)
         if not any(_is_held_by(event, holder) or event.due_at <= timezone.now() for event in due):
             return
-        events = _due_with_rows(invoice=invoice_id)
+        events = read_due_with_rows(pk=pk)
         if not events:
             return
         if _claim(events[0], holder):
@@ -127,7 +128,7 @@ def _leave_to_holder(event):
 
 
 def _deliver_events(events, holder, budget=None):
-    """Goes through the events of one invoice, oldest first; a receiver that failed gets nothing newer.
+    """Goes through the events of one owner, oldest first; a receiver that failed gets nothing newer.
 
     Returns whether there may be more to do: somebody left newer events to us, or their holder was faster.
     """
@@ -166,7 +167,7 @@ def _deliver_events(events, holder, budget=None):
 
 def _plan(event, rows):
     for name in event.signals:
-        for connection in DURABLE[name].connections(Invoice):
+        for connection in DURABLE[name].connections(type(event.owner)):
             row = rows.get((event.pk, name, connection.key))
             if row is None or row.state == EventDelivery.State.FAILED:
                 yield name, connection, row
@@ -228,15 +229,12 @@ def _let_go(event, **values):
 
 
 def _send(event, name, connection):
-    connection.call(
-        DURABLE[name],
-        Invoice,
-        invoice=event.invoice,
-        attempt=event.attempt,
-        event_id=event.event_id,
-        old_status=event.old_status,
-        new_status=event.new_status,
-    )
+    if event.static_address_id is not None:
+        rows = {"static_address": event.static_address, "transfer": event.transfer}
+    else:
+        rows = {"invoice": event.invoice, "attempt": event.attempt}
+        rows |= {"old_status": event.old_status, "new_status": event.new_status}
+    connection.call(DURABLE[name], type(event.owner), event_id=event.event_id, **rows)
 
 
 def _record_done(event, name, connection, row):
@@ -274,7 +272,8 @@ def _record_failure(event, name, connection, row, error):
     )  # fmt: skip
     EventDelivery.objects.update_or_create(event=event, signal=name, receiver=connection.key, defaults=values)
     if given_up:
-        notify("given_up", event.invoice, f"{connection.key} was given up on {name} after {tries} tries: {values['error']}")
+        text = f"{connection.key} was given up on {name} of event {event.event_id} after {tries} tries: {values['error']}"
+        notify("given_up", event.invoice, text)
         return None
     return values["next_try_at"]
 
@@ -288,18 +287,21 @@ def notify(kind, invoice, text):
 
 
 def sweep(*, budget=None):
-    """Delivers what is due, all of it or what ``budget`` allows; returns the number of invoices."""
+    """Delivers what is due, all of it or what ``budget`` allows; returns the number of invoices and static addresses."""
     seen = set()
     while budget is None or budget.events > 0:
-        due = InvoiceEvent.objects.filter(due_at__lte=timezone.now()).order_by("due_at").values_list("invoice_id", flat=True)
-        fresh = [invoice_id for invoice_id in dict.fromkeys(due[:SWEPT_AT_ONCE]) if invoice_id not in seen]
+        due = InvoiceEvent.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
+        owners = dict.fromkeys(due.values_list("invoice_id", "static_address_id")[:SWEPT_AT_ONCE])
+        fresh = [owner for owner in owners if owner not in seen]
         if not fresh:
             break
-        for invoice_id in fresh:
+        for owner in fresh:
             if budget is not None and budget.events <= 0:
                 break
-            seen.add(invoice_id)
-            deliver_invoice(invoice_id, budget=budget)
+            seen.add(owner)
+            invoice_id, static_address_id = owner
+            sender, pk = (StaticAddress, static_address_id) if invoice_id is None else (Invoice, invoice_id)
+            deliver(sender, pk, budget=budget)
     return len(seen)
 
 

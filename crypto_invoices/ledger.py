@@ -18,18 +18,31 @@ from django.utils import timezone
 from . import conf, delivery
 from .changes import KEY_LENGTH, after_evidence, after_marks
 from .exceptions import Conflict
-from .models import CallbackReceipt, Invoice, InvoiceEvent, PaymentAttempt, Transfer
+from .models import CallbackReceipt, Invoice, InvoiceEvent, PaymentAttempt, StaticAddress, Transfer
 from .signals import DURABLE
 from .statements import Reading, insert, update
 from .statuses import Source, Verdict
 
-__all__ = ["Applied", "Callback", "apply", "file_receipt", "operate", "write_event"]
+__all__ = [
+    "Applied",
+    "Callback",
+    "Lost",
+    "apply",
+    "count_again",
+    "file",
+    "file_receipt",
+    "operate",
+    "publish",
+    "retry",
+    "write_event",
+    "write_transfers",
+]
 
 logger = logging.getLogger("crypto_invoices.ledger")
 
 TRIES = 5
 ENDING = (CallbackReceipt.Verdict.APPLIED, CallbackReceipt.Verdict.STALE)
-_RECEIPT_VERDICT = {
+RECEIPT_VERDICT = {
     Verdict.APPLIED: CallbackReceipt.Verdict.APPLIED,
     Verdict.UNCHANGED: CallbackReceipt.Verdict.STALE,
     Verdict.STALE: CallbackReceipt.Verdict.STALE,
@@ -52,7 +65,7 @@ class Callback:
 
 @dataclass(slots=True)
 class Applied:
-    """What became of a piece of news. ``attempt`` and ``invoice`` are as they are now; ``event`` is None without a change."""
+    """What became of a piece of news. The rows are as they are now; ``event`` is the newest, None without a change."""
 
     verdict: Verdict
     invoice: Invoice | None = None
@@ -61,10 +74,11 @@ class Applied:
     duplicate: bool = False
     reason: str = ""
     poll: bool = False
+    static_address: StaticAddress | None = None
 
 
 class Lost(Exception):
-    """Somebody else changed the invoice first."""
+    """Somebody else changed the row first."""
 
 
 class Known(Exception):
@@ -83,7 +97,7 @@ def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=N
         if not found:
             return None
         attempt, invoice = found[0], found[0].invoice
-        if callback and attempt.gateway_status == evidence.word and _count_again(callback):
+        if callback and attempt.gateway_status == evidence.word and count_again(callback):
             return Applied(Verdict.UNCHANGED, invoice, attempt, duplicate=True)
         attempts = found
         if invoice.attempt_count > 1:
@@ -104,7 +118,7 @@ def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=N
         )  # fmt: skip
         return applied
 
-    return _again(apply_once, callback)
+    return retry(apply_once, callback)
 
 
 def operate(
@@ -129,7 +143,7 @@ def operate(
         event = _write(change, invoice, attempt, Source.OPERATOR, reason=reason, user=user, data=data, also=also)
         return Applied(change.verdict, invoice, attempt, event)
 
-    return _again(operate_once)
+    return retry(operate_once)
 
 
 # Every event is a version of its own, so what is due is known here for the moment of the compare-and-swap as well.
@@ -148,7 +162,7 @@ _receipts = Reading(
 _transfers = Reading(lambda attempt: Transfer.objects.filter(attempt_id=attempt).order_by("pk"), attempt=-1)
 
 
-def _again(once, callback=None):
+def retry(once, callback=None):
     """Runs ``once`` until it neither lost a race nor met trouble of the database that passes."""
     nested = connection.in_atomic_block
     for attempt in range(TRIES):
@@ -159,7 +173,7 @@ def _again(once, callback=None):
         except Lost:
             continue
         except Known:
-            if _count_again(callback):
+            if count_again(callback):
                 return Applied(Verdict.UNCHANGED, duplicate=True)
             callback.known = True
         except (OperationalError, InterfaceError):
@@ -175,7 +189,7 @@ def _write(
     """One version of the invoice, in one transaction; the rows in memory follow. Raises ``Lost`` or ``Known``."""
     old_status = invoice.status
     with transaction.atomic():
-        receipt = _file(callback, _RECEIPT_VERDICT[change.verdict], change.reason, attempt) if callback else None
+        receipt = file(callback, RECEIPT_VERDICT[change.verdict], change.reason, attempt=attempt) if callback else None
         _swap(invoice, change.invoice)
         _write_attempt(change, attempt)
         if also:
@@ -202,43 +216,47 @@ def _swap(invoice, values):
 
 
 def write_event(invoice, *, kind, old_status, signals, source, deliver=True, only=False, **fields):
-    """The event row of the invoice's current version, in the caller's transaction.
-
-    With ``deliver`` its receivers are called right after the commit, unless a worker does it; ``only`` says that no older
-    event is due. Signals keep the fixed order of ``signals.DURABLE``.
-    """
-    now = timezone.now()
-    ordered = [name for name in DURABLE if name in signals]
-    wanted = delivery.is_wanted(ordered)
-    inline = wanted and conf.settings().dispatch == "inline"
-    holder = delivery.hold() if inline else ""
+    """The event row of the invoice's current version, in the caller's transaction. ``deliver`` and ``only``: see ``publish``."""
     event = InvoiceEvent(
         invoice=invoice,
         version=invoice.version,
         kind=kind,
         old_status=old_status,
         new_status=invoice.status,
-        signals=ordered,
+        signals=[name for name in DURABLE if name in signals],  # in their fixed order
         source=source.value,
-        created_at=now,
-        due_at=(now + delivery.LEASE if inline else now) if wanted else None,
-        holder=holder,
         **fields,
     )
+    publish(event, deliver=deliver, only=only)
+    return event
+
+
+def publish(event, *, holder="", deliver=True, only=False):
+    """Inserts an event, in the caller's transaction, due for the receivers of its signals.
+
+    With ``deliver`` they are called right after the commit, unless a worker does it; ``only`` says that no older event is
+    due. Several events of one transaction share a ``holder`` (``delivery.hold()``), and only the last is to ``deliver``.
+    """
+    event.created_at = timezone.now()
+    wanted = delivery.is_wanted(event)
+    inline = wanted and conf.settings().dispatch == "inline"
+    if inline:
+        event.holder = holder or delivery.hold()
+    if wanted:
+        event.due_at = event.created_at + delivery.LEASE if inline else event.created_at
     insert(event)
     if inline and deliver:
-        transaction.on_commit(lambda: delivery.deliver_invoice(invoice.pk, event, only=only), robust=True)
-    return event
+        transaction.on_commit(lambda: delivery.deliver(type(event.owner), event.owner.pk, event, only=only), robust=True)
 
 
 def _note(applied, change, callback):
     """Files what brought no change of facts: a receipt, a new wording, more confirmations. No version, no event."""
-    if callback and _count_again(callback):
+    if callback and count_again(callback):
         applied.duplicate = True
         return applied
     with transaction.atomic():
         if callback:
-            _file(callback, _RECEIPT_VERDICT[change.verdict], change.reason, applied.attempt)
+            file(callback, RECEIPT_VERDICT[change.verdict], change.reason, attempt=applied.attempt)
         _write_attempt(change, applied.attempt)
     for name, value in change.attempt.items():
         setattr(applied.attempt, name, value)
@@ -248,34 +266,43 @@ def _note(applied, change, callback):
 def _write_attempt(change, attempt):
     if change.attempt:
         update(PaymentAttempt, {"pk": attempt.pk}, change.attempt)
-    for transfer in change.new_transfers:
-        insert(
-            Transfer(
-                attempt=attempt,
-                key=transfer.key[:KEY_LENGTH],
-                tx_hash=transfer.tx_hash[:190],
-                amount=transfer.amount,
-                currency=transfer.currency[:32],
-                network=transfer.network[:64],
-                value=transfer.value,
-                address=transfer.address[:255],
-                sender=transfer.sender[:255],
-                confirmations=transfer.confirmations,
-                confirmed=transfer.confirmed,
-                explorer_url=transfer.explorer_url,
-                paid_at=transfer.paid_at,
-            )
+    write_transfers(change.new_transfers, change.seen_transfers, attempt=attempt)
+
+
+def write_transfers(new, seen, **owner):
+    """Inserts what is ``new`` (``RemoteTransfer``) of an attempt or a static address, and updates what was ``seen`` before
+    (pairs of row and values). Returns the new rows."""
+    rows = [
+        Transfer(
+            key=transfer.key[:KEY_LENGTH],
+            tx_hash=transfer.tx_hash[:190],
+            amount=transfer.amount,
+            currency=transfer.currency[:32],
+            network=transfer.network[:64],
+            value=transfer.value,
+            address=transfer.address[:255],
+            sender=transfer.sender[:255],
+            confirmations=transfer.confirmations,
+            confirmed=transfer.confirmed,
+            explorer_url=transfer.explorer_url,
+            paid_at=transfer.paid_at,
+            **owner,
         )
-    for row, values in change.seen_transfers:
+        for transfer in new
+    ]
+    for row in rows:
+        insert(row)
+    for row, values in seen:
         update(Transfer, {"pk": row.pk}, values)
+    return rows
 
 
-def _file(callback, verdict, reason, attempt):
+def file(callback, verdict, reason, *, attempt=None, static_address=None):
     """The receipt of a callback, as the first write of the transaction. Raises ``Known`` when it was filed before."""
     if callback.known:
         stored = CallbackReceipt.objects.filter(account=callback.account, digest=callback.digest)
-        values = {"verdict": verdict, "reason": reason, "attempt": attempt, "seen": F("seen") + 1}
-        if not stored.exclude(verdict__in=ENDING).update(**values):
+        values = {"verdict": verdict, "reason": reason, "attempt": attempt, "static_address": static_address}
+        if not stored.exclude(verdict__in=ENDING).update(seen=F("seen") + 1, **values):
             raise Known
         return stored.get()
     receipt = CallbackReceipt(
@@ -285,6 +312,7 @@ def _file(callback, verdict, reason, attempt):
         headers=callback.headers,
         reference=callback.reference,
         attempt=attempt,
+        static_address=static_address,
         verdict=verdict,
         reason=reason,
         received_at=callback.received_at,
@@ -296,17 +324,20 @@ def _file(callback, verdict, reason, attempt):
     return receipt
 
 
-def file_receipt(callback, verdict, *, reason="", attempt=None):
-    """Files a callback that changes nothing, with a verdict of ``CallbackReceipt``; a known one is counted."""
+def file_receipt(callback, verdict, *, reason="", **owner):
+    """Files a callback that changes nothing, with a verdict of ``CallbackReceipt``; a known one is counted.
+
+    ``owner`` is ``attempt`` or ``static_address``, or neither.
+    """
 
     def file_once():
         with transaction.atomic():
-            _file(callback, verdict, reason, attempt)
+            file(callback, verdict, reason, **owner)
 
-    _again(file_once, callback)
+    retry(file_once, callback)
 
 
-def _count_again(callback):
+def count_again(callback):
     """Whether this callback was filed with an ending verdict before; counts it. On SQLite, where one writer excludes
     all others, nothing is written, so that a duplicate is answered while a receiver still runs."""
     known = _receipts(account=callback.account, digest=callback.digest)

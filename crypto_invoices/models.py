@@ -14,7 +14,7 @@ from .fields import AmountField
 from .providers.base import Kind, Page
 from .statuses import AttemptState, InvoiceStatus, Source
 
-__all__ = ["CallbackReceipt", "EventDelivery", "Invoice", "InvoiceEvent", "PaymentAttempt", "Transfer"]
+__all__ = ["CallbackReceipt", "EventDelivery", "Invoice", "InvoiceEvent", "PaymentAttempt", "StaticAddress", "Transfer"]
 
 STATUS_CHOICES = [
     (InvoiceStatus.PENDING.value, _("pending")),
@@ -54,8 +54,16 @@ _ALPHABET = string.ascii_letters + string.digits
 
 
 def new_reference():
-    """26 random letters and digits (154 bits): our name for an attempt at the gateway and in its callback URL."""
+    """26 random letters and digits (154 bits): our name for an attempt or a static address at the gateway and in its
+    callback URL."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(26))
+
+
+def exactly_one(first, second):
+    """The condition that one of two columns is set and the other is not."""
+    return models.Q(**{f"{first}__isnull": False, f"{second}__isnull": True}) | models.Q(
+        **{f"{first}__isnull": True, f"{second}__isnull": False}
+    )
 
 
 class LedgerModel(models.Model):
@@ -234,12 +242,82 @@ class PaymentAttempt(LedgerModel):
         return f"{self.account} {self.gateway_id or self.reference}"
 
 
+class StaticAddress(LedgerModel):
+    """One customer's address at one gateway, which takes any number of payments. ``coin`` and ``network`` are the gateway's
+    words for ``pay_currency``. Without ``address_tag``, where there is one, a payment may be lost."""
+
+    class State(models.TextChoices):
+        CREATING = "creating", _("creating")  # the row is committed, the gateway is being called
+        UNKNOWN = "unknown", _("unknown")  # the gateway may have made the address
+        OPEN = "open", _("open")
+        REFUSED = "refused", _("refused")  # nothing exists at the gateway
+        REVOKED = "revoked", _("revoked")  # still watched for a while
+
+    uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
+    account = models.CharField(_("account"), max_length=64)
+    provider = models.CharField(_("provider"), max_length=255)
+    identity = models.CharField(_("account's identity"), max_length=16)
+    sandbox = models.BooleanField(_("sandbox"), default=False)
+    reference = models.CharField(_("reference"), max_length=26, default=new_reference, editable=False)
+    pay_currency = models.CharField(_("pay currency"), max_length=32, help_text=_("Such as USDT@tron"))
+    customer = models.CharField(_("customer"), max_length=255, blank=True)
+    description = models.TextField(_("description"), blank=True)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True, encoder=DjangoJSONEncoder)
+    options = models.JSONField(_("gateway options"), default=dict, blank=True, encoder=DjangoJSONEncoder)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.CREATING)
+    version = models.PositiveIntegerField(_("version"), default=0)
+    gateway_id = models.CharField(_("gateway's id"), max_length=128, blank=True)
+    coin = models.CharField(_("coin"), max_length=32, blank=True)
+    network = models.CharField(_("network"), max_length=64, blank=True)
+    address = models.CharField(_("address"), max_length=255, blank=True)
+    address_tag = models.CharField(_("tag or memo"), max_length=128, blank=True)
+    last_transfer_at = models.DateTimeField(_("last transfer seen"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
+    next_poll_at = models.DateTimeField(_("next poll"), null=True, blank=True, db_index=True)
+    polled_at = models.DateTimeField(_("last poll"), null=True, blank=True)
+    hinted_at = models.DateTimeField(_("last poll on a hint"), null=True, blank=True)
+    poll_failures = models.PositiveIntegerField(default=0)
+    poll_error = models.TextField(_("last poll's error"), blank=True)
+    raw = models.TextField(_("last raw answer"), blank=True)
+
+    ledger_fields = frozenset(
+        """account provider identity sandbox reference pay_currency state version gateway_id coin network address address_tag
+        last_transfer_at revoked_at next_poll_at polled_at hinted_at poll_failures poll_error raw""".split()
+    )
+
+    class Meta:
+        verbose_name = _("static address")
+        verbose_name_plural = _("static addresses")
+        ordering = ["-pk"]
+        constraints = [models.UniqueConstraint(fields=["reference"], name="crypto_invoices_one_static_reference")]
+        indexes = [
+            models.Index(fields=["customer"], name="crypto_inv_static_customer"),
+            models.Index(fields=["gateway_id"], name="crypto_inv_static_gateway_id"),
+            models.Index(fields=["address"], name="crypto_inv_static_address"),
+        ]
+
+    def __str__(self):
+        return self.address or f"{self.account} {self.reference}"
+
+
 class Transfer(models.Model):
-    """One on-chain payment seen for an attempt. ``amount`` in ``currency``; ``value`` in the price's, where comparable."""
+    """One on-chain payment seen for an attempt or to a static address. ``amount`` in ``currency``; ``value`` in the price's,
+    where comparable. One to a static address is announced once, in the transaction that makes it ``confirmed``."""
 
     attempt = models.ForeignKey(
-        PaymentAttempt, models.CASCADE, related_name="transfers", db_index=False, verbose_name=_("attempt")
-    )  # the unique constraint on (attempt, key) is its index
+        PaymentAttempt, models.CASCADE, null=True, blank=True, related_name="transfers", db_index=False, verbose_name=_("attempt")
+    )  # the unique constraint on (attempt, key) is its index, and so below
+    static_address = models.ForeignKey(
+        StaticAddress,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="transfers",
+        db_index=False,
+        verbose_name=_("static address"),
+    )
     key = models.CharField(max_length=190)
     tx_hash = models.CharField(_("transaction"), max_length=190, blank=True)
     amount = AmountField(_("amount"), null=True, blank=True)
@@ -258,7 +336,11 @@ class Transfer(models.Model):
         verbose_name = _("transfer")
         verbose_name_plural = _("transfers")
         ordering = ["pk"]
-        constraints = [models.UniqueConstraint(fields=["attempt", "key"], name="crypto_invoices_one_transfer")]
+        constraints = [
+            models.UniqueConstraint(fields=["attempt", "key"], name="crypto_invoices_one_transfer"),
+            models.UniqueConstraint(fields=["static_address", "key"], name="crypto_invoices_one_deposit"),
+            models.CheckConstraint(condition=exactly_one("attempt", "static_address"), name="crypto_invoices_transfer_owner"),
+        ]
         indexes = [models.Index(fields=["tx_hash"], name="crypto_inv_tx_hash")]
 
     def __str__(self):
@@ -284,6 +366,9 @@ class CallbackReceipt(models.Model):
     attempt = models.ForeignKey(
         PaymentAttempt, models.CASCADE, null=True, blank=True, related_name="receipts", verbose_name=_("attempt")
     )
+    static_address = models.ForeignKey(
+        StaticAddress, models.CASCADE, null=True, blank=True, related_name="receipts", verbose_name=_("static address")
+    )
     verdict = models.CharField(_("verdict"), max_length=12, choices=Verdict.choices)
     reason = models.TextField(_("reason"), blank=True)
     seen = models.PositiveIntegerField(_("times seen"), default=1)
@@ -301,18 +386,30 @@ class CallbackReceipt(models.Model):
 
 
 class InvoiceEvent(models.Model):
-    """One change of an invoice: its history, and the outbox of its signals.
+    """One change of an invoice, or one of a static address such as a deposit: its history, and the outbox of its signals.
 
     ``due_at`` is when the signals are to be delivered, NULL once every receiver is done or given up. While ``holder`` is
     set, a process is at it until ``due_at``; a "+" at its end says that newer events were left to it.
     """
 
     invoice = models.ForeignKey(
-        Invoice, models.CASCADE, related_name="events", db_index=False, verbose_name=_("invoice")
-    )  # the unique constraint on (invoice, version) is its index
+        Invoice, models.CASCADE, null=True, blank=True, related_name="events", db_index=False, verbose_name=_("invoice")
+    )  # the unique constraint on (invoice, version) is its index, and so for static addresses
+    static_address = models.ForeignKey(
+        StaticAddress,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="events",
+        db_index=False,
+        verbose_name=_("static address"),
+    )
     attempt = models.ForeignKey(
         PaymentAttempt, models.CASCADE, null=True, blank=True, related_name="events", db_index=False, verbose_name=_("attempt")
     )
+    transfer = models.OneToOneField(
+        Transfer, models.CASCADE, null=True, blank=True, related_name="deposit_event", verbose_name=_("deposit")
+    )  # unique: the database itself refuses to announce a deposit twice
     version = models.PositiveIntegerField(_("version"))
     kind = models.CharField(_("kind"), max_length=16)
     old_status = models.CharField(_("old status"), max_length=12, blank=True)
@@ -339,13 +436,20 @@ class InvoiceEvent(models.Model):
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["invoice", "version"], name="crypto_invoices_one_event"),
+            models.UniqueConstraint(fields=["static_address", "version"], name="crypto_invoices_one_static_event"),
             models.UniqueConstraint(fields=["invoice", "one_shot"], name="crypto_invoices_one_shot"),
+            models.CheckConstraint(condition=exactly_one("invoice", "static_address"), name="crypto_invoices_event_owner"),
         ]
+
+    @property
+    def owner(self):
+        """The invoice or the static address that this is an event of."""
+        return self.static_address if self.invoice_id is None else self.invoice
 
     @property
     def event_id(self):
         """The event's public name, the same on every delivery: receivers use it as an idempotency key."""
-        return f"{self.invoice.uuid}.{self.version}"
+        return f"{self.owner.uuid}.{self.version}"
 
     def __str__(self):
         return " ".join(filter(None, (self.kind, self.old_status, self.new_status)))

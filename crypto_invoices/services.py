@@ -91,7 +91,7 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
         return _create_at(invoice, attempt, requests[0], providers, user)
     finally:
         if event.holder:
-            delivery.deliver_invoice(invoice.pk, event)
+            delivery.deliver(Invoice, invoice.pk, event)
         delivery.sweep_in_passing()
 
 
@@ -237,7 +237,7 @@ def resend(event):
         EventDelivery.objects.filter(event=event).delete()
         type(event).objects.filter(pk=event.pk).update(due_at=timezone.now(), holder="")
     if conf.settings().dispatch == "inline":
-        transaction.on_commit(lambda: delivery.deliver_invoice(event.invoice_id), robust=True)
+        transaction.on_commit(lambda: delivery.deliver(type(event.owner), event.owner.pk), robust=True)
 
 
 def _refuse_transaction():
