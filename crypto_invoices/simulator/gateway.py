@@ -29,6 +29,7 @@ ACTIONS = {
     "pay": Action("Pay in full", "payer", ("amount", "currency", "network")),
     "pay_part": Action("Pay a part", "payer", ("amount", "currency", "network")),
     "pay_more": Action("Pay too much", "payer", ("amount", "currency", "network")),
+    "pay_other": Action("Pay with a coin that is not accepted", "payer", ("amount",)),
     "confirm": Action("Confirm the transfers", "network"),
     "expire": Action("Let the time run out", "clock"),
     "aml": Action("The AML check fails", "gateway"),
