@@ -25,8 +25,9 @@ format: .venv/.dev  ## bring the code into shape
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: .venv/.dev  ## the callback view against a hand-written floor, on PostgreSQL
-	$(PY) -m benchmarks.callbacks $(ARGS)
+bench: .venv/.dev  ## the callback view against a hand-written floor, polling against a bare loop, on PostgreSQL
+	$(PY) -m benchmarks.callbacks
+	$(PY) -m benchmarks.reconcile --memory 100000
 
 proof: .venv/.dev  ## kills, races and crash points in full size, on DATABASE_URL or SQLite
 	$(PY) -m pytest -m "processes or proof" $(ARGS)
