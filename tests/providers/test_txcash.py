@@ -564,6 +564,7 @@ def test_T13_the_testnet_is_for_sandbox_accounts_only(stub):
         ("auth_format", {"sandbox": True, "auth_format": "Bearer"}),
         ("auth_format", {"sandbox": True, "auth_format": "{} {}"}),
         ("auth_format", {"sandbox": True, "auth_format": "Bearer {}\n"}),
+        ("auth_format", {"sandbox": True, "auth_format": "Bearer {} "}),
         ("auth_format", {"sandbox": True, "auth_format": "Schlüssel {}"}),
         ("create_path", {"sandbox": True, "create_path": "invoice"}),
         ("create_path", {"sandbox": True, "create_path": "/invoice/{}"}),
