@@ -17,6 +17,8 @@ import statistics
 import sys
 import time
 
+import django
+
 from .project import KEY, configure, make_database
 
 LIMITS = {  # figure -> (compared with, at most)
