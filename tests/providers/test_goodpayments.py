@@ -136,7 +136,7 @@ def test_facts_of_the_gateway():
     assert GoodPayments.watch == timedelta(hours=24) and GoodPayments.default_lifetime == timedelta(minutes=30)
     assert GoodPayments.page_hosts == {"app.goodpayments.io"} and GoodPayments.expires_locally is False
     assert (GoodPayments.signature_headers, GoodPayments.signed_fields) == ((), frozenset())
-    assert LIVE.acknowledge() == Ack(b"", "text/plain", 200) and LIVE.sandbox is False
+    assert LIVE.acknowledge() == Ack(b"", "text/plain", 200) and LIVE.sandbox is False and LIVE.alias == "tron"
 
 
 def test_an_account_from_the_environment():
@@ -471,8 +471,9 @@ def test_T22_an_own_page_gets_an_address_and_an_exact_amount(stub, gateway, coin
     assert (made.price_amount, made.price_currency) == (Decimal(10), "USD")
 
 
-def test_a_static_address(stub, gateway):
-    stub.script.append((200, MULTIPLE))
+@pytest.mark.parametrize("ignored", [{}, {"amount": 10, "currencies_amounts": {"USDT": 10}}])
+def test_a_static_address_has_no_price(stub, gateway, ignored):
+    stub.script.append((200, MULTIPLE | ignored))
     made = gateway.create_static_address(STATIC)
     assert (made.gateway_id, made.kind, made.address, made.network) == ("336575574", Kind.STATIC_ADDRESS, ADDRESS, "TRON")
     assert (made.pay_currency, made.pay_amount, made.payment_url) == ("USDT", None, "")
