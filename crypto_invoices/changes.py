@@ -65,7 +65,9 @@ def after_evidence(invoice, attempts, attempt, evidence, known, *, now, undistur
     if ruling is None:
         old = InvoiceStatus(attempt.status)
         received = _received(attempt, evidence, undisturbed)
-        tolerance = _first(invoice.underpaid_tolerance, evidence.tolerance, attempt.tolerance)
+        tolerance = _first(
+            invoice.underpaid_tolerance, evidence.tolerance, attempt.tolerance, conf.settings().underpaid_tolerance
+        )
         ruling = judge(old, evidence, received=received, due=attempt.amount, tolerance=tolerance, undisturbed=undisturbed)
     change = Change(ruling.verdict, ruling.reason, ruling.poll)
     if ruling.verdict in (Verdict.CHECK, Verdict.QUARANTINED):

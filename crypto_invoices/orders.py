@@ -106,7 +106,7 @@ def read_arguments(
         "email": email,
         "lifetime": lifetime,
         "pay_currencies": list(pay_currencies),
-        "underpaid_tolerance": underpaid_tolerance if underpaid_tolerance is not None else conf.settings().underpaid_tolerance,
+        "underpaid_tolerance": underpaid_tolerance,
         "fee_payer": fee_payer or "",
         "page": Page(page).value,
         "return_url": _url("return_url", return_url),
@@ -178,6 +178,9 @@ def request_for(invoice, provider, *, reference, amount=None):
     page = Page(invoice.page)
     if page is Page.OWN:
         provider.require(Capability.OWN_PAGE)
+    tolerance = invoice.underpaid_tolerance
+    if tolerance is None and provider.takes_tolerance:
+        tolerance = conf.settings().underpaid_tolerance
     try:
         options = read_options(provider.create_options, invoice.options)
     except InvalidRequest as error:
@@ -192,7 +195,7 @@ def request_for(invoice, provider, *, reference, amount=None):
         email=invoice.email,
         lifetime=invoice.lifetime,
         pay_currencies=tuple(invoice.pay_currencies),
-        underpaid_tolerance=invoice.underpaid_tolerance,
+        underpaid_tolerance=tolerance,
         fee_payer=invoice.fee_payer or None,
         page=page,
         return_url=invoice.return_url or conf.settings().base_url + invoice.get_absolute_url(),

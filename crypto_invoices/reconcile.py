@@ -152,7 +152,7 @@ class _Run:
 
     def _keep(self, attempt, started_at, interval, *, asked=True):
         self.kept[interval, asked].append((attempt, started_at))
-        if len(self.kept[interval, asked]) >= WRITTEN_AT_ONCE:
+        if sum(map(len, self.kept.values())) >= WRITTEN_AT_ONCE:
             self.write()
 
     def write(self):

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 
 from . import callbacks
 from .models import EventDelivery, Invoice, InvoiceEvent
+from .providers.base import Kind
 from .statuses import InvoiceStatus
 
 __all__ = ["callback", "health", "pay", "status"]
@@ -76,11 +77,15 @@ def _respond(answer):
 @never_cache
 @login_not_required
 def pay(request, uuid):
-    """Sends the payer on to the gateway's page while the invoice can be paid there; else says how things stand."""
+    """Sends the payer on to the gateway's page while the invoice can be paid there; else says how things stand.
+
+    With ``page="own"`` the payer stays here, unless the gateway gave no address.
+    """
     invoice = get_object_or_404(Invoice, uuid=uuid)
     attempt = invoice.live_attempt
     payable = invoice.cancelled_at is None and not invoice.is_paid
-    if payable and attempt is not None and attempt.payment_url and attempt.status == InvoiceStatus.PENDING:
+    elsewhere = attempt is not None and attempt.payment_url and not (attempt.address and attempt.kind == Kind.ADDRESS)
+    if payable and elsewhere and attempt.status == InvoiceStatus.PENDING:
         return HttpResponseRedirect(attempt.payment_url)
     return render(request, "crypto_invoices/pay.html", {"invoice": invoice, "attempt": attempt if payable else None})
 

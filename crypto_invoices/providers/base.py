@@ -225,7 +225,7 @@ class Provider(ABC):
     how long a closed attempt is still polled for late money; ``expires_locally`` whether our clock may propose
     "expired" when the gateway stays silent. ``pay_currencies`` maps our notation ("USDT@tron", "TRX") to the gateway's
     words for it. ``account_callbacks``: one callback URL for the whole account, typed into the gateway's dashboard, instead
-    of one in each request.
+    of one in each request. ``takes_tolerance``: an invoice's ``underpaid_tolerance`` can be told to the gateway.
 
     Beside the abstract methods there are, where the capability is declared: ``find(reference, *, amount, currency,
     created_at) -> Evidence | None``, ``cancel(remote) -> Evidence``, ``create_static_address(request) -> RemoteInvoice`` and
@@ -247,6 +247,7 @@ class Provider(ABC):
     page_hosts: ClassVar[frozenset[str]] = frozenset()  # where payment_url may point; empty: not known
     pay_currencies: ClassVar[dict[str, object]] = {}
     account_callbacks: ClassVar[bool] = False
+    takes_tolerance: ClassVar[bool] = False
 
     def __init__(self, account, *, alias=""):
         """``account`` is an instance of ``options``; ``alias`` the account's name in the settings, for messages."""

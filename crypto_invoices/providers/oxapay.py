@@ -102,9 +102,9 @@ class OxaPay(Provider):
     watch = timedelta(hours=72)
     default_lifetime = timedelta(minutes=60)
     page_hosts = frozenset({"pay.oxapay.com"})
+    takes_tolerance = True
 
-    # OxaPay's coin and network. The pages name a network only in samples; GET /common/networks lists them all. Without one
-    # OxaPay takes the coin's default network. A subclass may add its own.
+    # Coin and network. The pages name networks in samples only; without one OxaPay takes the coin's default network.
     pay_currencies = {coin: (coin, "") for coin in ("BTC", "ETH", "POL", "XRP")} | {
         "TRX": ("TRX", "TRON"),
         "TRX@tron": ("TRX", "TRON"),
