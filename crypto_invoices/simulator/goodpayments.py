@@ -176,10 +176,8 @@ class GoodPayments(Gateway):
     def refuse(self, error):
         if error.key == "body":
             return answer({"detail": f"JSON parse error - {error}"}, error.status)
-        if (
-            error.kind == "validation" and error.key != "Content-Type"
-        ):  # our choice of shape: only that the field is named is documented
-            return answer({error.key: [str(error)]}, error.status)
+        if error.kind == "validation" and error.key != "Content-Type":
+            return answer({error.key: [str(error)]}, error.status)  # our choice: documented is only that the field is named
         return answer({"detail": str(error)}, error.status)
 
     # --- Webhooks: unsigned; retries and the answer that counts are not documented, so these are our choice (and any 2xx) ---

@@ -122,8 +122,6 @@ class OxaPay(Gateway):
             return Refused("the coin of a white-label payment is fixed", "generate-white-label: pay_currency")
         if action == "choose" and payment.status == PAYING and not payment.data["mixed_payment"]:
             return Refused("the rest must be paid in the same coin", "generate-invoice: mixed_payment")
-        if action.startswith("pay") and payment.status == EXPIRED and not payment.address:
-            return Refused("no coin was chosen in time, so there is no address to pay to", "payment-status-table: new, expired")
         return None
 
     def links(self, payment):
