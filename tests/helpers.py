@@ -75,6 +75,8 @@ class Gateway:
             return _refusal(401, "invalid_merchant_api_key")
         if method == "POST":
             return self._with_fault("create", lambda: self._create(path.rpartition("/")[2], body))
+        if path == "/v1/payment/accepted-currencies":
+            return _success({"list": ["USDT", "TRX"]})
         if path == "/v1/payment":
             return self._with_fault("list", lambda: self._list(body))
         return self._with_fault("fetch", lambda: self._fetch(path.rpartition("/")[2]))
