@@ -33,6 +33,7 @@ __all__ = [
     "file_receipt",
     "operate",
     "publish",
+    "refuse_transaction",
     "retry",
     "write_event",
     "write_transfers",
@@ -160,6 +161,13 @@ _receipts = Reading(
     lambda account, digest: CallbackReceipt.objects.filter(account=account, digest=digest), account="account", digest="digest"
 )
 _transfers = Reading(lambda attempt: Transfer.objects.filter(attempt_id=attempt).order_by("pk"), attempt=-1)
+
+
+def refuse_transaction():
+    """Raises ``RuntimeError`` inside of an outer transaction: what is about to call a gateway commits before and after."""
+    blocks = transaction.get_connection().atomic_blocks
+    if blocks and not blocks[-1]._from_testcase:  # the rule of atomic(durable=True), before anything is read
+        raise RuntimeError("a gateway is called between two commits: not inside transaction.atomic()")
 
 
 def retry(once, callback=None):

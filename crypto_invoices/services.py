@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from . import attempts, conf, delivery, ledger, orders
+from .addresses import create_static_address, refresh_static_address, revoke_static_address
 from .exceptions import (
     GatewayError,
     GatewayRefused,
@@ -32,11 +33,14 @@ __all__ = [
     "accept_invoice",
     "cancel_invoice",
     "create_invoice",
+    "create_static_address",
     "mark_reviewed",
     "record_refund",
     "refresh_invoice",
+    "refresh_static_address",
     "resend",
     "reverse_invoice",
+    "revoke_static_address",
     "start_attempt",
 ]
 
@@ -58,7 +62,7 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
     ``GatewayRefused``, ``GatewayUnavailable`` or ``GatewayUncertain``; the last three carry ``.invoice``, which stays
     pending, and whose ``get_absolute_url()`` the payer may be sent to all the same.
     """
-    _refuse_transaction()
+    ledger.refuse_transaction()
     try:
         fields = orders.read_arguments(**arguments)
     except TypeError as error:
@@ -101,7 +105,7 @@ def start_attempt(invoice, account=None, *, amount=None, user=None, by_payer=Fal
     Where money was seen whose value cannot be compared, ``amount`` must be given. Raises ``NotAllowed`` when the invoice
     is paid, an attempt's fate is unknown, or the payer has tried ``MAX_ATTEMPTS`` times.
     """
-    _refuse_transaction()
+    ledger.refuse_transaction()
     invoice = Invoice.objects.get(pk=invoice.pk)
     earlier = list(invoice.attempts.order_by("pk"))
     _check_retry(invoice, earlier, by_payer)
@@ -124,7 +128,7 @@ def refresh_invoice(invoice):
 
     Raises the ``GatewayError`` or ``ImproperlyConfigured`` of the last attempt that could not be asked.
     """
-    _refuse_transaction()
+    ledger.refuse_transaction()
     failure = None
     for attempt in invoice.attempts.select_related("invoice").order_by("pk"):
         try:
@@ -149,7 +153,7 @@ def cancel_invoice(invoice, *, reason, user=None, force=False):
 
     Raises ``NotAllowed`` when the status does not allow it, or when money was seen and ``force`` is not set.
     """
-    _refuse_transaction()
+    ledger.refuse_transaction()
     _require("reason", reason)
 
     def marks(invoice, attempts, now):
@@ -238,12 +242,6 @@ def resend(event):
         type(event).objects.filter(pk=event.pk).update(due_at=timezone.now(), holder="")
     if conf.settings().dispatch == "inline":
         transaction.on_commit(lambda: delivery.deliver(type(event.owner), event.owner.pk), robust=True)
-
-
-def _refuse_transaction():
-    blocks = transaction.get_connection().atomic_blocks
-    if blocks and not blocks[-1]._from_testcase:  # the rule of atomic(durable=True), before anything is read
-        raise RuntimeError("a gateway is called between two commits: not inside transaction.atomic()")
 
 
 def _aliases(account):
