@@ -10,7 +10,6 @@ import hmac
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import segno
 from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
@@ -18,9 +17,10 @@ from django.utils import timezone
 from crypto_invoices.providers import payload
 
 from . import actions, callbacks, coins
+from . import oxapay_documents as documents
 from .api import ApiError, answer, find, not_found, page_of, read_body, route
 from .errors import BadField, Refused
-from .gateway import Gateway, confirmations, unix, usd_sent
+from .gateway import Gateway, usd_sent
 from .models import new_number
 from .parameters import Parameter, read
 
@@ -174,8 +174,9 @@ class OxaPay(Gateway):
         if status == PAID:
             payment.paid_at = now
         if status in CALLBACK_WORDS:
-            body = payload.dumps(_webhook(payment, CALLBACK_WORDS[status], list(transfers or payment.transfers.all())))
-            callbacks.enqueue(payment, CALLBACK_WORDS[status], body, {"HMAC": sign(body, payment.account)}, now)
+            word, told = CALLBACK_WORDS[status], list(transfers or payment.transfers.all())
+            body = payload.dumps(documents.webhook(payment, word, told, self.account_settings["MODULE_NAME"]))
+            callbacks.enqueue(payment, word, body, {"HMAC": sign(body, payment.account)}, now)
 
     # --- Envelope, errors, authentication (error; header merchant_api_key). The texts and error keys are our choice. ---
     def authenticate(self, request):
@@ -221,8 +222,7 @@ def create_invoice(request, merchant):
     given = read_body(request, INVOICE_PARAMETERS)
     with transaction.atomic():
         payment = _new_payment(merchant, INVOICE, NEW, given)
-    times = {"expired_at": unix(payment.expires_at), "date": unix(payment.created_at)}
-    return {"track_id": payment.gateway_id, "payment_url": GATEWAY.payer_page(request, payment), **times}
+    return documents.invoice(payment, GATEWAY.payer_page(request, payment))
 
 
 def create_white_label(request, merchant):
@@ -238,19 +238,7 @@ def create_white_label(request, merchant):
         payment = _new_payment(merchant, WHITE_LABEL, WAITING, given)
         GATEWAY.choose(payment, payment.created_at, symbol, network or "")
         payment.save()
-    return {
-        **{name: payment.data[name] for name in ("description", "email", "lifetime")},
-        **{name: Decimal(payment.data[name]) for name in ("fee_paid_by_payer", "under_paid_coverage")},
-        **_address(payment),
-        "amount": payment.amount,
-        "currency": payment.currency,
-        "pay_amount": payment.pay_amount,
-        "pay_currency": payment.pay_currency,
-        "rate": coins.usd_price(payment.pay_currency),
-        "callback_url": payment.callback_url,
-        "order_id": payment.reference,
-        "expired_at": unix(payment.expires_at),
-    }
+    return documents.white_label(payment)
 
 
 def create_static_address(request, merchant):
@@ -262,7 +250,7 @@ def create_static_address(request, merchant):
     if coins.NETWORKS[network].memo:
         payment.memo = new_number(8)
     payment.save()
-    return _address(payment)
+    return documents.address(payment)
 
 
 def revoke_static_address(request, merchant):
@@ -288,7 +276,6 @@ def _new_payment(merchant, kind, status, given):
         "lifetime": lifetime,
         "fee_paid_by_payer": str(given.get("fee_paid_by_payer", settings["FEE_PAID_BY_PAYER"])),
         "under_paid_coverage": str(given.get("under_paid_coverage", settings["UNDER_PAID_COVERAGE"])),
-        "commission_percent": str(settings["COMMISSION_PERCENT"]),
         "mixed_payment": given.get("mixed_payment", settings["MIXED_PAYMENT"]),
         "sandbox": given.get("sandbox", False),
     }
@@ -308,14 +295,17 @@ def _row(merchant, kind, status, given, **columns):
         callback_url=given.get("callback_url", ""),
         created_at=timezone.now().replace(microsecond=0),
         data={name: given.get(name, "") for name in ("email", "description", "to_currency")}
-        | {"auto_withdrawal": given.get("auto_withdrawal", False)},
+        | {
+            "auto_withdrawal": given.get("auto_withdrawal", False),
+            "commission_percent": str(GATEWAY.account_settings["COMMISSION_PERCENT"]),
+        },
         **columns,
     )
 
 
 # --- Endpoints: read ---
 def payment_information(request, merchant, track_id):
-    return _information(find(GATEWAY, merchant, track_id, "track_id"))
+    return documents.information(find(GATEWAY, merchant, track_id, "track_id"))
 
 
 def payment_history(request, merchant):
@@ -336,7 +326,7 @@ def payment_history(request, merchant):
         "amount": lambda payment: (payment.amount or Decimal(0), payment.pk),
     }
     found.sort(key=orders[given.get("sort_by", "create_date")], reverse=given.get("sort_type", "desc") == "desc")
-    return _page(found, given, _information)
+    return _page(found, given, documents.information)
 
 
 def static_addresses(request, merchant):
@@ -348,7 +338,7 @@ def static_addresses(request, merchant):
         found = [payment for payment in found if coin and payment.network in coin.networks]
     if "have_tx" in given:
         found = [payment for payment in found if payment.transfers.exists() == given["have_tx"]]
-    return _page(found, given, _static_item)
+    return _page(found, given, documents.static_item)
 
 
 def _filtered(merchant, given, **columns):
@@ -370,14 +360,14 @@ def accepted_currencies(request, merchant):
 
 def currencies(request):
     def item(symbol, coin):
-        networks = {coins.NETWORKS[key].title: _network_item(key) for key in coin.networks}
+        networks = {coins.NETWORKS[key].title: documents.network_item(key) for key in coin.networks}
         return {"symbol": symbol, "name": coin.title, "status": True, "networks": networks}
 
     return {symbol: item(symbol, coin) for symbol, coin in coins.COINS.items()}
 
 
 def networks(request):
-    return {"list": [_network_name(key) for key in coins.NETWORKS]}
+    return {"list": [documents.network_name(key) for key in coins.NETWORKS]}
 
 
 def fiats(request):
@@ -390,134 +380,6 @@ def prices(request):
 
 def monitor(request):
     return {"status": True}
-
-
-def _network_item(key):
-    network = coins.NETWORKS[key]
-    names = {"network": _network_name(key), "name": network.title, "keys": [key, *network.aliases]}
-    limits = {"withdraw_fee": 1, "withdraw_min": 5, "deposit_min": 0, "static_fixed_fee": 0}
-    return {**names, "required_confirmations": network.confirmations, **limits}
-
-
-# --- Shapes: payment-information and webhook name the same things differently, and so do these ---
-def _network_name(key):
-    return f"{coins.NETWORKS[key].title} Network"
-
-
-def _address(payment):
-    return {
-        "track_id": payment.gateway_id,
-        "network": _network_name(payment.network),
-        "address": payment.address,
-        "memo": payment.memo,
-        "qr_code": segno.make(payment.address).png_data_uri(scale=4),  # our choice: what it holds is not documented
-        "date": unix(payment.created_at),
-    }
-
-
-def _static_item(payment):
-    item = {name: payment.data[name] for name in ("email", "description")}
-    item |= {name: value for name, value in _address(payment).items() if name != "qr_code"}
-    return item | {"callback_url": payment.callback_url, "order_id": payment.reference}
-
-
-def _information(payment):
-    data = payment.data
-    texts = {name: data.get(name, "") for name in ("return_url", "email", "description", "thanks_message")}
-    numbers = {name: Decimal(data.get(name, 0)) for name in ("fee_paid_by_payer", "under_paid_coverage")}
-    return {
-        "track_id": payment.gateway_id,
-        "type": payment.kind,
-        "amount": payment.amount or 0,
-        "currency": payment.currency,
-        "status": payment.status,
-        "mixed_payment": data.get("mixed_payment", False),
-        **numbers,
-        "lifetime": data.get("lifetime", 0),
-        "callback_url": payment.callback_url,
-        **texts,
-        "order_id": payment.reference,
-        "expired_at": unix(payment.expires_at) if payment.expires_at else 0,
-        "date": unix(payment.created_at),
-        "txs": [_information_tx(payment, transfer) for transfer in payment.transfers.all()],
-    }
-
-
-def _information_tx(payment, transfer):
-    converted = transfer.confirmed and payment.data["to_currency"] != ""
-    return {
-        "tx_hash": _real(payment, transfer.tx_hash),
-        "amount": transfer.amount,
-        "currency": transfer.currency,
-        "network": _network_name(transfer.network),
-        "address": _real(payment, transfer.address),
-        "status": "confirmed" if transfer.confirmed else "confirming",
-        "confirmations": confirmations(transfer),
-        "auto_convert": {
-            "processed": converted,
-            "amount": transfer.usd if converted else 0,
-            "currency": payment.data["to_currency"] if converted else "",
-        },
-        "auto_withdrawal": {"processed": transfer.confirmed and payment.data["auto_withdrawal"]},
-        "date": unix(transfer.seen_at),
-    }
-
-
-def _webhook(payment, word, transfers):
-    static = payment.kind == STATIC
-    worth = sum((transfer.usd for transfer in transfers), Decimal(0))
-    return {
-        "track_id": payment.gateway_id,
-        "status": word,
-        "type": payment.kind,
-        "module_name": GATEWAY.account_settings["MODULE_NAME"],
-        "amount": transfers[-1].amount if static else payment.amount,
-        "value": worth,
-        "sent_value": worth,
-        "currency": transfers[-1].currency if static else payment.currency,
-        "order_id": payment.reference,
-        "email": payment.data["email"],
-        "note": "",
-        "fee_paid_by_payer": Decimal(payment.data.get("fee_paid_by_payer", 0)),
-        "under_paid_coverage": Decimal(payment.data.get("under_paid_coverage", 0)),
-        "description": payment.data["description"],
-        "date": unix(payment.created_at),
-        "txs": [_webhook_tx(payment, transfer) for transfer in transfers],
-    }
-
-
-def _webhook_tx(payment, transfer):
-    sandbox = payment.data.get("sandbox", False)
-    converted = payment.data["to_currency"] if transfer.confirmed else ""
-    return {
-        "status": "confirmed" if transfer.confirmed else "confirming",
-        "tx_hash": _real(payment, transfer.tx_hash),
-        "sent_amount": transfer.amount,
-        "received_amount": _received(payment, transfer),
-        "value": transfer.usd,
-        "sent_value": transfer.usd,
-        "currency": transfer.currency,
-        "network": _network_name(transfer.network),
-        "sender_address": "" if sandbox else transfer.sender,
-        "address": _real(payment, transfer.address),
-        "memo": transfer.memo,
-        "rate": 1 if sandbox else transfer.price,
-        "confirmations": 10 if sandbox else confirmations(transfer),
-        "auto_convert_amount": transfer.usd if converted else 0,
-        "auto_convert_currency": converted,
-        "date": unix(transfer.seen_at),
-    }
-
-
-def _received(payment, transfer):
-    """What the merchant gets of it: the commission is taken out, whoever was asked to bear it (our choice of formula)."""
-    commission = Decimal(payment.data.get("commission_percent", GATEWAY.account_settings["COMMISSION_PERCENT"])) / 100
-    by_payer = Decimal(payment.data.get("fee_paid_by_payer", 0))
-    return (transfer.amount * (1 - (1 - by_payer) * commission) / (1 + by_payer * commission)).quantize(Decimal("0.00000001"))
-
-
-def _real(payment, text):
-    return "sandbox" if payment.data.get("sandbox") else text
 
 
 GATEWAY.urlpatterns = [
