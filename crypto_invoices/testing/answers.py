@@ -1,0 +1,235 @@
+"""What the gateway says when it is asked: words, amounts, times, transfers; and cancelling."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+from ..exceptions import GatewayUncertain
+from ..providers.base import Capability, Evidence, Kind, StaticAddressRequest
+from ..reconcile import EXPIRY_MARGIN, reconcile
+from ..services import cancel_invoice, refresh_invoice
+from ..statuses import SETTLED, InvoiceStatus, Source
+from .stub import Reply
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    def test_every_documented_word_is_read(self):
+        for word, status in self.words.items():
+            with self.subTest(word):
+                payment = self.at(self.new_payment(), word)
+                evidence = self.fetch(payment)
+                self.assertIsInstance(evidence, Evidence)
+                self.assertEqual((evidence.word, evidence.status), (word, status))
+                self.assertEqual(evidence.final, word in self.provider.final)
+
+    def test_an_answer_names_its_payment_and_source(self):
+        payment = self.new_payment()
+        evidence = self.fetch(payment)
+        self.assertEqual((evidence.source, evidence.remote.kind), (Source.POLL, Kind.INVOICE))
+        self.assertEqual(evidence.remote.gateway_id, payment.gateway_id)
+        self.assertIn(evidence.remote.reference, (payment.reference, ""))
+        self.assertTrue(evidence.raw)
+        self.assertIsNotNone(evidence.observed_at)
+
+    def test_an_answer_tells_the_price_that_is_billed(self):
+        payment = self.new_payment()
+        evidence = self.fetch(payment)
+        self.assertEqual((evidence.price_amount, evidence.price_currency), (payment.amount, payment.currency))
+
+    def test_amounts_and_times_of_an_answer_are_exact(self):
+        for word in self.words:
+            with self.subTest(word):
+                evidence = self.fetch(self.at(self.new_payment(), word))
+                self.assert_exact(evidence)
+                self.assertIn(type(evidence.received), (Decimal, type(None)))
+
+    def test_an_answer_that_tells_an_expiry_tells_it_exactly(self):
+        payment = self.new_payment(expires_at=self.now + timedelta(hours=3, seconds=7))
+        self.assertIn(self.fetch(payment).expires_at, (payment.expires_at, None))
+
+    def test_what_was_received_is_told_or_unknown_and_never_zero(self):
+        payment = self.paid(self.new_payment())
+        evidence = self.fetch(payment)
+        self.assertEqual(evidence.received, payment.amount if self.tells_received else None)
+        self.assertEqual(evidence.tolerance, self.tolerance)
+
+    def test_transfers_have_keys_that_stay_and_differ(self):
+        payment = replace(self.paid(self.new_payment()), tx_hashes=("0xaaa1", "0xbbb2"))
+        first, second = self.fetch(payment), self.fetch(payment)
+        self.assertEqual(first.transfers, second.transfers)
+        told = [("0xaaa1", payment.received / 2), ("0xbbb2", payment.received / 2)] if self.tells_transfers else []
+        self.assertEqual([(transfer.tx_hash, transfer.amount) for transfer in first.transfers], told)
+        self.assertEqual(len({transfer.key for transfer in first.transfers}), len(told))
+
+    def test_an_unpaid_payment_shows_no_money(self):
+        evidence = self.fetch(self.new_payment())
+        self.assertFalse(evidence.money_seen)
+        self.assertIsNone(evidence.paid_at)
+
+    def test_an_unknown_word_is_no_status(self):
+        answers = self.fetched(self.new_payment(word="no such word"))
+        self.gateway.script(*answers)
+        try:
+            evidence = self.provider.fetch(self.remote(self.new_payment()))
+        except GatewayUncertain:
+            return
+        self.assertIsNone(evidence.status)
+
+    def test_an_unknown_word_in_a_poll_changes_nothing_and_is_reviewed(self):
+        invoice, payment = self.make()
+        self.gateway.script(*self.fetched(replace(self.paid(payment), word="no such word")))
+        try:
+            refresh_invoice(invoice)
+        except GatewayUncertain:
+            self.assertTrue(self.attempt(invoice).poll_error)
+        else:
+            self.assertTrue(self.fresh(invoice).needs_review)
+        self.assert_unpaid(invoice)
+
+    def test_an_answer_about_another_payment_changes_nothing(self):
+        invoice, payment = self.make()
+        other = replace(self.paid(payment), gateway_id=self.new_payment().gateway_id)
+        self.assertNotEqual(self.fetched(other), self.fetched(self.paid(payment)), "an answer names its payment")
+        self.gateway.script(*self.fetched(other))
+        with self.assertRaises(GatewayUncertain):
+            refresh_invoice(invoice)
+        self.assert_unpaid(invoice)
+
+    def test_an_answer_with_another_reference_changes_nothing(self):
+        invoice, payment = self.make()
+        paid = self.paid(payment)
+        answers = self.fetched(replace(paid, reference="ANOTHER0000000000000000000"))
+        self.gateway.script(*answers)
+        if answers == self.fetched(paid):  # no reference in it: the gateway's id binds
+            refresh_invoice(invoice)
+            self.assert_paid(invoice)
+            return
+        try:
+            refresh_invoice(invoice)
+        except GatewayUncertain:
+            self.assertTrue(self.attempt(invoice).poll_error)
+        else:
+            self.assertTrue(self.fresh(invoice).needs_review)
+        self.assert_unpaid(invoice)
+
+    def test_an_answer_over_another_amount_is_not_taken_for_the_price(self):
+        self._misfit(lambda paid: replace(paid, amount=paid.amount * 2))
+
+    def test_an_answer_in_another_currency_is_not_taken_for_the_price(self):
+        self._misfit(lambda paid: replace(paid, currency="ZAR"))
+
+    def _misfit(self, change):
+        invoice, payment = self.make()
+        paid = self.paid(payment)
+        answers = self.fetched(change(paid))
+        self.gateway.script(*answers)
+        self.assertEqual(refresh_invoice(invoice).needs_review, answers != self.fetched(paid))
+        if answers == self.fetched(paid):  # a gateway with one price currency does not name it
+            self.assert_paid(invoice)
+        else:
+            self.assert_unpaid(invoice)
+
+    # Without any callback
+
+    def test_polling_alone_reaches_the_same_end(self):
+        invoice, payment = self.make()
+        for word in self.life:
+            for _ in range(2):
+                self.later(minutes=10)
+                self.gateway.script(*self.fetched(self.at(payment, word)))
+                self.assertEqual(reconcile().failed, 0)
+        self.assert_paid(invoice, self.words[self.life[-1]])
+
+    def test_a_poll_that_brings_nothing_new_writes_no_event(self):
+        invoice, payment = self.make()
+        self.gateway.script(*self.fetched(self.paid(payment)))
+        version = refresh_invoice(invoice).version
+        self.assertEqual(refresh_invoice(invoice).version, version)
+
+    def test_our_clock_expires_what_the_gateway_leaves_open_where_it_may(self):
+        invoice, payment = self.make()
+        self.gateway.script(*self.fetched(payment))
+        expires_at = refresh_invoice(invoice).expires_at or self.attempt(invoice).expires_at
+        self.later(hours=1, seconds=EXPIRY_MARGIN.total_seconds() + 60)
+        reconcile()
+        may = self.provider.expires_locally and expires_at is not None
+        self.assert_unpaid(invoice, InvoiceStatus.EXPIRED if may else InvoiceStatus.PENDING)
+
+    # Cancelling
+
+    def test_cancelling_tells_the_gateway_where_it_can(self):
+        invoice, payment = self.make()
+        can = self.provider.supports(Capability.CANCEL)
+        self.gateway.script(*(self.cancelled(payment) if can else [Reply(b"", 500)]))
+        cancelled = cancel_invoice(invoice, reason="sold out")
+        self.assertEqual((cancelled.told, bool(self.gateway.requests)), (can, can))
+        self.assertEqual(cancelled.invoice.status, InvoiceStatus.CANCELLED)
+        self.assertEqual(self.fresh(invoice).payment_url, "")
+
+    def test_a_cancel_that_the_gateway_does_not_take_closes_our_side_and_stays_watched(self):
+        invoice, _ = self.make()
+        self.gateway.script(self.refused())
+        self.assertFalse(cancel_invoice(invoice, reason="sold out").told)
+        self.assertEqual(len(self.gateway.requests), int(self.provider.supports(Capability.CANCEL)))
+        self.assertEqual(self.fresh(invoice).status, InvoiceStatus.CANCELLED)
+        self.assertIsNotNone(self.attempt(invoice).next_poll_at)
+
+    def test_money_after_a_cancel_is_kept_and_reviewed(self):
+        invoice, payment = self.make()
+        self.gateway.script(self.refused())
+        cancel_invoice(invoice, reason="sold out")
+        self.later(minutes=5)
+        self.gateway.script(*self.fetched(self.paid(payment, paid_at=self.now)))
+        refreshed = refresh_invoice(invoice)
+        self.assertIn(refreshed.status, SETTLED)
+        self.assertEqual((refreshed.is_paid, refreshed.needs_review), (False, True))
+
+    # Static addresses
+
+    def test_a_static_address_is_made_with_its_coin(self):
+        if not self._has(Capability.STATIC_ADDRESS, "create_static_address"):
+            return
+        payment = self.new_address(Kind.STATIC_ADDRESS)
+        self.gateway.script(*self.static_created(payment))
+        made = self.provider.create_static_address(self._static(payment))
+        self.assertEqual((made.gateway_id, made.kind), (payment.gateway_id, Kind.STATIC_ADDRESS))
+        self.assertEqual(made.address, payment.address)
+        self.assertTrue(made.pay_currency)
+        self.assert_exact(made)
+
+    def test_a_static_address_for_an_unknown_coin_is_refused_before_anything_is_sent(self):
+        if not self._has(Capability.STATIC_ADDRESS, "create_static_address"):
+            return
+        with self.assertRaisesRegex(ValueError, "NOCOIN"):
+            self.provider.create_static_address(self._static(self.new_payment(), pay_currency="NOCOIN@nowhere"))
+        self.assertEqual(self.gateway.requests, [])
+
+    def test_money_on_a_static_address_is_read(self):
+        if not self._has(Capability.STATIC_ADDRESS, "create_static_address"):
+            return
+        evidence = self.fetch(self.paid(self.new_address(Kind.STATIC_ADDRESS)))
+        self.assertEqual(evidence.remote.kind, Kind.STATIC_ADDRESS)
+        self.assertTrue(evidence.transfers or evidence.totals)
+        self.assert_exact(evidence)
+
+    def test_a_static_address_is_revoked_where_the_gateway_can(self):
+        if not self._has(Capability.REVOKE_STATIC_ADDRESS, "revoke_static_address"):
+            return
+        payment = self.new_address(Kind.STATIC_ADDRESS)
+        self.gateway.script(*self.revoked(payment))
+        self.provider.revoke_static_address(self.remote(payment))
+        self.assertEqual(len(self.gateway.requests), len(self.revoked(payment)))
+        named = self.gateway.requests[-1].path + str(self.gateway.requests[-1].fields)
+        self.assertTrue(payment.address in named or payment.gateway_id in named)
+
+    def _has(self, capability, method):
+        """Whether the gateway has the capability; without it the provider must not have its method."""
+        has = self.provider.supports(capability)
+        self.assertEqual(hasattr(self.provider, method), has)
+        return has
+
+    def _static(self, payment, **changes):
+        values = {"reference": payment.reference, "callback_url": self.callback_url(payment.reference)}
+        return StaticAddressRequest(**values | self.static_order | changes)
