@@ -12,7 +12,14 @@ from openapi_schema_validator import OAS30Validator
 from crypto_invoices.exceptions import GatewayError, InvalidRequest, NotSupported
 from crypto_invoices.providers.base import CreateRequest, Kind, Page, Remote, StaticAddressRequest
 from crypto_invoices.providers.options import read_options
-from crypto_invoices.providers.oxapay import OxaPay, OxaPayCreateOptions, OxaPayOptions, OxaPayStaticOptions
+from crypto_invoices.providers.oxapay import (
+    OxaPay,
+    OxaPayAddressFilters,
+    OxaPayCreateOptions,
+    OxaPayFilters,
+    OxaPayOptions,
+    OxaPayStaticOptions,
+)
 from tests.providers import Stub
 
 OPENAPI = json.loads((Path(__file__).parent / "oxapay_openapi.json").read_text())
@@ -110,6 +117,42 @@ REQUESTS = {
     "yen": replace(PLAIN, amount=Decimal("1000"), currency="JPY"),
     "coin": replace(PLAIN, amount=Decimal("0.000000000000000001"), currency="ETH"),
     "booleans": replace(PLAIN, options=options(auto_withdrawal=False, mixed_payment=True)),
+}
+
+
+# Where each documented parameter of a create call comes from; those of the lists are options of the filters.
+SHARED = {
+    "to_currency": "option to_currency",
+    "auto_withdrawal": "option auto_withdrawal",
+    "callback_url": "argument callback_url",
+    "email": "argument email",
+    "order_id": "argument reference",
+    "description": "argument description",
+}
+PRICED = SHARED | {
+    "amount": "argument amount",
+    "currency": "argument currency",
+    "lifetime": "argument lifetime",
+    "fee_paid_by_payer": "argument fee_payer",
+    "under_paid_coverage": "argument underpaid_tolerance",
+}
+PARAMETERS = {
+    "POST /payment/invoice": PRICED
+    | {
+        "return_url": "argument return_url",
+        "mixed_payment": "option mixed_payment",
+        "thanks_message": "option thanks_message",
+        "sandbox": "option sandbox",
+    },
+    "POST /payment/white-label": PRICED | {"pay_currency": "argument pay_currencies", "network": "argument pay_currencies"},
+    "POST /payment/static-address": SHARED | {"network": "argument pay_currency"},
+    "POST /payment/static-address/revoke": {
+        "address": "set by us: the address that is revoked",
+        "network": "set by us: as the address was made with",
+    },
+    "GET /payment": {name: f"option {name}" for name in OxaPayFilters.__dataclass_fields__},
+    "GET /payment/static-address": {name: f"option {name}" for name in OxaPayAddressFilters.__dataclass_fields__},
+    "GET /payment/{track_id}": {"track_id": "set by us: the gateway's id of the payment"},
 }
 
 
