@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
+import requests
 import simplejson
 from django.urls import reverse
 from django.utils import timezone
@@ -412,3 +413,8 @@ def test_the_payers_page(api, client):
     assert client.post(url, {"action": "pay"}).status_code == 302
     page = client.get(url).content.decode()
     assert 'href="https://shop.example/thanks"' in page and "COMPLETED" in page
+
+
+def test_the_real_server_knows_where_a_call_comes_from(server):
+    answer = requests.get(f"{server}goodpayments/v1/api/merchant", headers={"Authorization": "5" * 64}, timeout=5)
+    assert (answer.status_code, answer.json()["target_wallet_address"]) == (200, "TTgt" + "1" * 30)
