@@ -21,6 +21,7 @@ WHO = {
     "gateway": "The gateway",
     "merchant": "The merchant, in the gateway's panel",
 }
+HINTS = {"pay_part": "half", "pay_more": "a tenth more"}  # what an empty amount means
 
 
 @require_safe
@@ -112,6 +113,7 @@ def _groups(gateway, payment):
     """The possible actions as (who, forms), each form with its inputs and a sensible amount."""
     offered = gateway.offered(payment)
     current = (payment.pay_currency, payment.network)
+    open_ended = payment.amount is None or (payment.address and gateway.rest(payment) <= 0)  # no amount is asked for
     options = [
         {"value": f"{symbol}@{key}", "label": f"{symbol} on {coins.NETWORKS[key].title}", "current": (symbol, key) == current}
         for symbol, key in gateway.options(payment)
@@ -119,8 +121,9 @@ def _groups(gateway, payment):
     forms = {}
     for name in offered:
         action = ACTIONS[name]
-        asks_amount = "amount" in action.fields and (name != "pay" or payment.amount is None)
+        asks_amount = "amount" in action.fields and (name != "pay" or open_ended)
         asks_coin = name == "choose" or ("currency" in action.fields and not payment.pay_currency)
-        form = {"name": name, "label": action.label, "amount": asks_amount, "options": options if asks_coin else []}
+        form = {"name": name, "label": action.label, "options": options if asks_coin else []}
+        form |= {"amount": asks_amount, "required": open_ended, "hint": HINTS.get(name, "its worth")}
         forms.setdefault(WHO[gateway.presser(name)], []).append(form)
     return forms.items()

@@ -370,6 +370,17 @@ def test_the_page_leads_back_to_the_shop(api, control, client):
     assert 'href="https://shop.example/thanks"' in client.get(invoice["url"]).content.decode()
 
 
+def test_the_page_asks_how_much_more_is_sent_to_a_paid_invoice(api, control, client):
+    invoice = api.invoice()
+    assert 'id="pay-amount"' not in client.get(invoice["url"]).content.decode()
+    control.act(invoice["id"], "pay", currency="USDT")
+    page = client.get(invoice["url"]).content.decode()
+    (field,) = [line for line in page.splitlines() if 'id="pay-amount"' in line]
+    assert field.endswith("required></div>")
+    assert client.post(invoice["url"], {"action": "pay", "amount": "1"}).status_code == 302
+    assert api.state(invoice["id"])[:2] == (3, "overpaid")
+
+
 # --- Callbacks ---
 def test_any_2xx_ends_the_delivery_and_retries_are_few(api, control, shop):
     shop.answers = [(500, ""), (302, ""), (404, "ok"), (204, "")]
