@@ -16,12 +16,11 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 from django.utils.datastructures import CaseInsensitiveMapping
 
-from . import conf, delivery, ledger
+from . import conf, delivery, deposits, ledger, polling
 from .attempts import flag
 from .exceptions import BadSignature, Conflict, GatewayError, InvalidRequest, MalformedCallback, MisdirectedCallback
 from .models import CallbackReceipt, PaymentAttempt
 from .orders import read_token
-from .polling import poll
 from .providers.base import Hint, Provider
 from .signals import callback_rejected
 from .statuses import AttemptState, Review, Verdict
@@ -128,7 +127,10 @@ def _take(provider, callback, evidence):
     reference = callback.reference or evidence.remote.reference  # on the URL of a whole account the body alone names one
     applied = ledger.apply(evidence, reference=reference, account=callback.account, callback=callback)
     if applied is None:
-        return _take_unmatched(callback)
+        static_address = deposits.find(reference, callback.account)
+        if static_address is None:
+            return _take_unmatched(callback)
+        applied = deposits.apply(evidence, static_address_id=static_address.pk, callback=callback)
     if applied.duplicate:
         logger.info("duplicate callback of account %s", callback.account)
         return _acknowledge(provider)  # without a sweep, which could wait for a receiver that is still running
@@ -151,7 +153,7 @@ def _check(callback, applied):
     """A callback that does not agree with what was ordered: the gateway's own record decides."""
     verdict, reason = CallbackReceipt.Verdict.QUARANTINED, applied.reason
     try:
-        polled = poll(applied.attempt, timeout=POLL_TIMEOUT)
+        polled = polling.poll(applied.attempt, timeout=POLL_TIMEOUT)
     except GatewayError:
         _poll_soon(applied.attempt)
     else:
@@ -163,64 +165,76 @@ def _check(callback, applied):
 
 def _take_hint(provider, callback, hint):
     """An unsigned callback is worth one poll, at most once in ten seconds; what the gateway answers is the truth."""
-    attempt = _hinted(callback, hint)
-    if attempt is None:
+    named = _hinted(callback, hint)
+    if named is None:
         return _take_unmatched(callback)
     now = timezone.now()
-    mine = PaymentAttempt.objects.filter(pk=attempt.pk).exclude(hinted_at__gt=now - HINT_INTERVAL).update(hinted_at=now)
+    mine = type(named).objects.filter(pk=named.pk).exclude(hinted_at__gt=now - HINT_INTERVAL).update(hinted_at=now)
     if not mine:
-        _poll_soon(attempt)
+        _poll_soon(named)
         return _acknowledge(provider)
-    ledger.file_receipt(callback, CallbackReceipt.Verdict.HINT, attempt=attempt)
+    ledger.file_receipt(callback, CallbackReceipt.Verdict.HINT, **_owner(named))
+    poll = polling.poll if isinstance(named, PaymentAttempt) else deposits.poll
     try:
-        poll(attempt, timeout=POLL_TIMEOUT, gateway_id=hint.gateway_id)
+        poll(named, timeout=POLL_TIMEOUT, gateway_id=hint.gateway_id)
     except (GatewayError, InvalidRequest) as error:  # the latter for a hint whose id no gateway would give
         logger.warning("hint of account %s: the poll failed: %s", callback.account, error)
-        _poll_soon(attempt)
+        _poll_soon(named)
     delivery.sweep_in_passing()
     return _acknowledge(provider)
 
 
 def _hinted(callback, hint):
-    """The attempt that a hint is about: the token names it, or on the URL of a whole account the gateway's id."""
-    attempts = PaymentAttempt.objects.select_related("invoice").filter(account=callback.account)
+    """What a hint is about: the token names it, or on the URL of a whole account the gateway's id, which is an attempt's."""
     if callback.reference:
-        return attempts.filter(reference=callback.reference).first()
+        return _named(callback)
+    attempts = PaymentAttempt.objects.select_related("invoice").filter(account=callback.account)
     attempt = attempts.filter(gateway_id=hint.gateway_id).first() if hint.gateway_id else None
     if attempt is None:  # it may be the one whose id we do not know yet: the gateway is asked for that by our reference
         attempts.filter(gateway_id="", state=AttemptState.UNKNOWN).update(next_poll_at=timezone.now())
     return attempt
 
 
+def _named(callback):
+    """The attempt or the static address whose URL was called, or None."""
+    attempts = PaymentAttempt.objects.select_related("invoice")
+    attempt = attempts.filter(reference=callback.reference, account=callback.account).first()
+    return attempt or deposits.find(callback.reference, callback.account)
+
+
+def _owner(named):
+    return {"attempt" if isinstance(named, PaymentAttempt) else "static_address": named}
+
+
 def _take_unusable(provider, callback, error):
-    """A good signature over a body that cannot be read, or that belongs elsewhere: kept, and the attempt is polled."""
-    attempt = PaymentAttempt.objects.filter(reference=callback.reference, account=callback.account).first()
-    if attempt is None:
+    """A good signature over a body that cannot be read, or that belongs elsewhere: kept, and the gateway is asked."""
+    named = _named(callback)
+    if named is None:
         return _take_unmatched(callback)
     malformed = isinstance(error, MalformedCallback)
     verdict = CallbackReceipt.Verdict.MALFORMED if malformed else CallbackReceipt.Verdict.QUARANTINED
-    _file_capped(callback, verdict, str(error), attempt)
-    _poll_soon(attempt)
-    if not malformed:
-        flag(attempt.invoice_id, f"{Review.MISFIT}: {error}")
+    _file_capped(callback, verdict, str(error), **_owner(named))
+    _poll_soon(named)
+    if not malformed and isinstance(named, PaymentAttempt):
+        flag(named.invoice_id, f"{Review.MISFIT}: {error}")
     logger.log(logging.ERROR if malformed else logging.WARNING, "%s callback of account %s: %s", verdict, callback.account, error)
     return MALFORMED if malformed else _acknowledge(provider)
 
 
 def _take_unmatched(callback):
-    _file_capped(callback, CallbackReceipt.Verdict.UNMATCHED, "no attempt with this reference", None)
+    _file_capped(callback, CallbackReceipt.Verdict.UNMATCHED, "no attempt with this reference")
     logger.warning("callback of account %s names no attempt of ours", callback.account)
     return NOT_FOUND
 
 
-def _file_capped(callback, verdict, reason, attempt):
+def _file_capped(callback, verdict, reason, **owner):
     stored = CallbackReceipt.objects.filter(account=callback.account, verdict=verdict)
     if stored.count() < STORED_AT_MOST or stored.filter(digest=callback.digest).exists():
-        ledger.file_receipt(callback, verdict, reason=reason, attempt=attempt)
+        ledger.file_receipt(callback, verdict, reason=reason, **owner)
 
 
-def _poll_soon(attempt):
-    PaymentAttempt.objects.filter(pk=attempt.pk).update(next_poll_at=timezone.now())
+def _poll_soon(named):
+    type(named).objects.filter(pk=named.pk).update(next_poll_at=timezone.now())
 
 
 def _log(callback, applied):
