@@ -28,6 +28,7 @@ RESPONSES = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Req
 OURS = (
     models.Invoice,
     models.PaymentAttempt,
+    models.StaticAddress,
     models.Transfer,
     models.CallbackReceipt,
     models.InvoiceEvent,
@@ -73,6 +74,10 @@ class Gateway:
         self.requests.append((method, path, body))
         if key not in KEYS.values():
             return _refusal(401, "invalid_merchant_api_key")
+        if path.endswith("/static-address/revoke"):
+            return self._with_fault("revoke", lambda: _success({}))
+        if path.endswith("/static-address"):
+            return self._with_fault("create", lambda: self._create_address(body))
         if method == "POST":
             return self._with_fault("create", lambda: self._create(path.rpartition("/")[2], body))
         if path == "/v1/payment/accepted-currencies":
@@ -125,6 +130,20 @@ class Gateway:
         if self.during_create:
             self.during_create(payment)
         return _success(data | self.changes)
+
+    def _create_address(self, body):
+        track_id = str(next(self.numbers))
+        address = {
+            "track_id": track_id, "type": "static_address", "status": "waiting", "amount": 0, "currency": "", "network": "Tron",
+            "address": f"TAddress{track_id}", "memo": "", "fee_paid_by_payer": 0, "callback_url": body["callback_url"],
+            "email": body.get("email", ""), "order_id": body["order_id"], "description": body.get("description", ""),
+            "date": int(timezone.now().timestamp()), "txs": [],
+        }  # fmt: skip
+        self.payments[track_id] = address
+        if self.during_create:
+            self.during_create(address)
+        shown = ("track_id", "network", "address", "memo", "date")
+        return _success({name: address[name] for name in shown} | {"qr_code": ""} | self.changes)
 
     def _fetch(self, track_id):
         if track_id not in self.payments:
