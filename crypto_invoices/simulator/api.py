@@ -70,9 +70,9 @@ def answer(value, status=200):
     return HttpResponse(payload.dumps(value), status=status, content_type="application/json")
 
 
-def find(gateway, merchant, gateway_id, what="payment"):
-    """The merchant's own payment as it stands now. Raises ``ApiError``, 404, that names ``what``."""
-    if not gateway.payments(merchant).filter(gateway_id=gateway_id).exists():
+def find(gateway, merchant, gateway_id, what="payment", **columns):
+    """The merchant's own payment with these ``columns`` as it stands now. Raises ``ApiError``, 404, that names ``what``."""
+    if not gateway.payments(merchant).filter(gateway_id=gateway_id, **columns).exists():
         raise not_found(what)
     return actions.current(gateway.name, gateway_id)
 
