@@ -139,27 +139,27 @@ class Txn(Gateway):
 
     def on_money(self, payment, transfer, now):
         if payment.status in (PENDING, EXPIRED, PROCESSING):
-            self._change(payment, _status(payment, now), now)
+            self.change(payment, _status(payment, now), now)
 
     def on_clock(self, payment, now):
         status = CANCELLED if now >= payment.created_at + LISTENING else EXPIRED
         if status != payment.status:
-            self._change(payment, status, now)
+            self.change(payment, status, now)
 
     def waits_for_clock(self, now):
         return Q(status=PENDING, expires_at__lte=now) | Q(status=EXPIRED, created_at__lte=now - LISTENING)
 
     def cancel(self, payment, now):
-        self._change(payment, CANCELLED, now)
+        self.change(payment, CANCELLED, now)
 
     def hold(self, payment, now):
-        self._change(payment, ON_HOLD, now)
+        self.change(payment, ON_HOLD, now)
 
     def release(self, payment, now):
-        self._change(payment, _status(payment, now), now)
+        self.change(payment, _status(payment, now), now)
 
     def reject(self, payment, now):
-        self._change(payment, REJECTED, now)
+        self.change(payment, REJECTED, now)
 
     def refund_link(self, payment, now):
         """The account's policy: an excess goes back, or a wrong or late payment is rejected and all of it goes back.
@@ -176,9 +176,9 @@ class Txn(Gateway):
         if amount > 0:
             link = {"id": str(uuid.uuid4()), "amount": money(amount, transfer.currency), "createdAt": iso(now)}
             payment.data["refund_links"].append(link)
-        self._change(payment, payment.status, now)
+        self.change(payment, payment.status, now)
 
-    def _change(self, payment, status, now):
+    def change(self, payment, status, now):
         payment.status = status
         # The vendor's dashboard: events of a key that was deleted are no longer sent.
         if payment.account in self.account_settings["API_KEYS"]:
@@ -295,7 +295,7 @@ def create_invoice(request, merchant):
         if payment.reference and GATEWAY.payments(merchant).filter(reference=payment.reference).exists():
             raise BadField("externalId", "Reference has already been taken")  # an internal name, as documented
         payment.save()
-        GATEWAY._change(payment, PENDING, payment.created_at)
+        GATEWAY.change(payment, PENDING, payment.created_at)
     return _success(document(payment, loaded=False), 201)
 
 
