@@ -2,8 +2,9 @@
 
 import re
 import sys
+from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from django.urls import URLPattern, URLResolver
@@ -35,7 +36,7 @@ def run(source, **names):
 
 
 def test_every_python_block_is_run_below():
-    assert README.count("```python") == 3
+    assert README.count("```python") == 4
 
 
 def test_settings(monkeypatch):
@@ -86,3 +87,26 @@ def test_the_shops_code(shop, transactional_db, rf, client, admin_user):
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:crypto_invoices|example_project)/[\w/.]+)`", README))))
 def test_what_it_names_is_there(path):
     assert (Path(__file__).parent.parent / path).exists()
+
+
+def test_a_customers_own_address(monkeypatch, capsys):
+    asked = []
+
+    def create_static_address(**arguments):
+        asked.append(arguments)
+        return SimpleNamespace(address="TAddress")
+
+    monkeypatch.setattr("crypto_invoices.services.create_static_address", create_static_address)
+    try:
+        code = run(block("python", "deposit_received"), __name__="shop")
+        assert code["give_address"](SimpleNamespace(pk=7)) == "TAddress"
+        assert asked == [{"account": "tron", "pay_currency": "USDT@tron", "customer": "7"}]
+        (connection,) = signals.deposit_received.connections()
+        assert connection.key == "shop.top_up"
+        transfer = SimpleNamespace(amount=Decimal("10.5"), currency="USDT")
+        connection.call(
+            signals.deposit_received, None, static_address=SimpleNamespace(customer="7"), transfer=transfer, event_id="1.1"
+        )
+        assert capsys.readouterr().out == "7 10.5 USDT\n"
+    finally:
+        signals.deposit_received.disconnect(dispatch_uid="shop.top_up")
