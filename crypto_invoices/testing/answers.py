@@ -29,14 +29,18 @@ class Answers:
         evidence = self.fetch(payment)
         self.assertEqual((evidence.source, evidence.remote.kind), (Source.POLL, Kind.INVOICE))
         self.assertEqual(evidence.remote.gateway_id, payment.gateway_id)
-        self.assertIn(evidence.remote.reference, (payment.reference, ""))
+        told = self.tells(self.fetched, payment, reference="ANOTHER0000000000000000000")
+        self.assertEqual(evidence.remote.reference, payment.reference if told else "")
         self.assertTrue(evidence.raw)
         self.assertIsNotNone(evidence.observed_at)
 
     def test_an_answer_tells_the_price_that_is_billed(self):
         payment = self.new_payment()
         evidence = self.fetch(payment)
-        self.assertEqual((evidence.price_amount, evidence.price_currency), (payment.amount, payment.currency))
+        self.assertEqual(evidence.price_amount, payment.amount)
+        self.assertIn(evidence.price_currency, (payment.currency, ""))
+        if self.tells(self.fetched, payment, currency="ZAR"):
+            self.assertEqual(evidence.price_currency, payment.currency)
 
     def test_amounts_and_times_of_an_answer_are_exact(self):
         for word in self.words:
@@ -47,7 +51,8 @@ class Answers:
 
     def test_an_answer_that_tells_an_expiry_tells_it_exactly(self):
         payment = self.new_payment(expires_at=self.now + timedelta(hours=3, seconds=7))
-        self.assertIn(self.fetch(payment).expires_at, (payment.expires_at, None))
+        told = self.tells(self.fetched, payment, expires_at=self.now)
+        self.assertEqual(self.fetch(payment).expires_at, payment.expires_at if told else None)
 
     def test_what_was_received_is_told_or_unknown_and_never_zero(self):
         payment = self.paid(self.new_payment())
@@ -91,7 +96,7 @@ class Answers:
     def test_an_answer_about_another_payment_changes_nothing(self):
         invoice, payment = self.make()
         other = replace(self.paid(payment), gateway_id=self.new_payment().gateway_id)
-        self.assertNotEqual(self.fetched(other), self.fetched(self.paid(payment)), "an answer names its payment")
+        self.assertTrue(self.tells(self.fetched, payment, gateway_id=other.gateway_id), "an answer names its payment")
         self.gateway.script(*self.fetched(other))
         with self.assertRaises(GatewayUncertain):
             refresh_invoice(invoice)
@@ -100,9 +105,9 @@ class Answers:
     def test_an_answer_with_another_reference_changes_nothing(self):
         invoice, payment = self.make()
         paid = self.paid(payment)
-        answers = self.fetched(replace(paid, reference="ANOTHER0000000000000000000"))
-        self.gateway.script(*answers)
-        if answers == self.fetched(paid):  # no reference in it: the gateway's id binds
+        other = {"reference": "ANOTHER0000000000000000000"}
+        self.gateway.script(*self.fetched(replace(paid, **other)))
+        if not self.tells(self.fetched, paid, **other):  # the gateway's id binds
             refresh_invoice(invoice)
             self.assert_paid(invoice)
             return
@@ -115,21 +120,21 @@ class Answers:
         self.assert_unpaid(invoice)
 
     def test_an_answer_over_another_amount_is_not_taken_for_the_price(self):
-        self._misfit(lambda paid: replace(paid, amount=paid.amount * 2))
+        self._misfit(amount=Decimal(self.order["amount"]) * 2)
 
     def test_an_answer_in_another_currency_is_not_taken_for_the_price(self):
-        self._misfit(lambda paid: replace(paid, currency="ZAR"))
+        self._misfit(currency="ZAR")
 
-    def _misfit(self, change):
+    def _misfit(self, **changes):
         invoice, payment = self.make()
         paid = self.paid(payment)
-        answers = self.fetched(change(paid))
-        self.gateway.script(*answers)
-        self.assertEqual(refresh_invoice(invoice).needs_review, answers != self.fetched(paid))
-        if answers == self.fetched(paid):  # a gateway with one price currency does not name it
-            self.assert_paid(invoice)
-        else:
+        told = self.tells(self.fetched, paid, **changes)
+        self.gateway.script(*self.fetched(replace(paid, **changes)))
+        self.assertEqual(refresh_invoice(invoice).needs_review, told)
+        if told:
             self.assert_unpaid(invoice)
+        else:  # a gateway with one price currency does not name it
+            self.assert_paid(invoice)
 
     # Without any callback
 

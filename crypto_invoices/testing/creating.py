@@ -52,7 +52,8 @@ class Creating:
         payment = self.new_payment()
         self.gateway.script(*self.created(payment))
         made = self.provider.create(self.request(payment))
-        self.assertIn(made.expires_at, (None, payment.expires_at))
+        told = self.tells(self.created, payment, expires_at=self.now)
+        self.assertEqual(made.expires_at, payment.expires_at if told else None)
         self.assertEqual(self.make(payment)[0].expires_at, made.expires_at)
 
     def test_amounts_and_times_of_a_created_invoice_are_exact(self):
@@ -60,7 +61,8 @@ class Creating:
         self.gateway.script(*self.created(payment))
         made = self.provider.create(self.request(payment))
         self.assert_exact(made)
-        self.assertIn((made.price_amount, made.price_currency), [(None, ""), (payment.amount, payment.currency)])
+        told = self.tells(self.created, payment, amount=payment.amount + 1)
+        self.assertEqual(made.price_amount, payment.amount if told else None)
         self.assertTrue(made.raw)
 
     # What is sent
@@ -145,7 +147,7 @@ class Creating:
         self.assertEqual(self.gateway.requests, [])
 
     def test_a_lifetime_that_the_gateway_cannot_express_is_refused_not_rounded(self):
-        for lifetime in (timedelta(microseconds=1), timedelta(hours=1, microseconds=1), timedelta(days=100_000)):
+        for lifetime in (timedelta(microseconds=1), timedelta(hours=1, microseconds=1)):
             with self.subTest(lifetime), self.assertRaises((InvalidRequest, NotSupported)) as caught:
                 create_invoice(**self.order | {"lifetime": lifetime})
             if "lifetime" in self.arguments:
@@ -174,16 +176,16 @@ class Creating:
         payment = self.new_payment()
         for changes in ({"amount": payment.amount * 2}, {"currency": "ZAR"}):
             with self.subTest(changes):
-                other = replace(payment, **changes)
-                invoice, _ = self.make(payment, answers=self.created(other))
-                told = self.created(other) != self.created(payment)
+                invoice, _ = self.make(payment, answers=self.created(replace(payment, **changes)))
+                told = self.tells(self.created, payment, **changes)
                 self.assertEqual((invoice.needs_review, invoice.payment_url == ""), (told, told or not self.page_url))
                 payment = self.new_payment()
 
     def test_an_answer_with_another_reference_binds_nothing(self):
         payment = self.new_payment()
-        answers = self.created(replace(payment, reference="ANOTHER0000000000000000000"))
-        if answers == self.created(payment):  # it echoes no reference: the connection alone tells whose answer it is
+        other = {"reference": "ANOTHER0000000000000000000"}
+        answers = self.created(replace(payment, **other))
+        if not self.tells(self.created, payment, **other):  # the connection alone tells whose answer it is
             self.assertEqual(self.make(payment, answers=answers)[0].payment_url, self.page_url)
         else:
             with self.assertRaises(GatewayUncertain) as caught:
@@ -195,10 +197,9 @@ class Creating:
         for page in pages:
             with self.subTest(page):
                 payment = self.new_payment()
-                answers = self.created(replace(payment, payment_url=page))
-                told = answers != self.created(payment)
+                told = self.tells(self.created, payment, payment_url=page)
                 try:
-                    invoice = self.make(payment, answers=answers)[0]
+                    invoice = self.make(payment, answers=self.created(replace(payment, payment_url=page)))[0]
                 except CryptoInvoicesError as error:
                     self.assertIsInstance(error, GatewayUncertain)
                     invoice = error.invoice
@@ -225,7 +226,7 @@ class Creating:
             return
         attempt = self.attempt(self.make_own()[0])
         other = self.new_address(Kind.ADDRESS)
-        tagged = self.created(other) != self.created(replace(other, address_tag=""))
+        tagged = self.tells(self.created, other, address_tag="")
         self.assertEqual(attempt.address_tag, other.address_tag if tagged else "")
         self.assertIn(type(attempt.pay_amount), (Decimal, type(None)))
         self.assertTrue(attempt.pay_currency)

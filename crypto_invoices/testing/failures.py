@@ -107,8 +107,7 @@ class Failures:
 
     def test_an_uncertain_create_that_made_nothing_stays_unknown(self):
         invoice = self._error_of_creating(GatewayUncertain, Fault.CUT).invoice
-        if self.provider.supports(Capability.LOOKUP_BY_REFERENCE):
-            self.gateway.script(*self.not_found())
+        self.gateway.script(*(self.not_found() if self.provider.supports(Capability.LOOKUP_BY_REFERENCE) else []))
         attempt = self.attempt(refresh_invoice(invoice))
         self.assertEqual((attempt.state, attempt.gateway_id), (AttemptState.UNKNOWN, ""))
         self.assertEqual(bool(self.gateway.requests), self.provider.supports(Capability.LOOKUP_BY_REFERENCE))
@@ -193,10 +192,9 @@ class Failures:
         invoice, _ = self.make()
         with self.logs() as lines:
             for answer in self._telling_answers():
-                self.gateway.script(answer)
-                for call in (lambda: self.make(answers=[answer]), lambda: refresh_invoice(invoice), self.provider.probe):  # noqa: B023
+                for call in (self._make_with, self._refresh_with, self._probe_with):
                     with self._quiet_breaker(), self.assertRaises(GatewayError) as caught:
-                        call()
+                        call(answer, invoice)
                     lines += [str(caught.exception), repr(caught.exception), repr(vars(caught.exception))]
                     lines += traceback.format_exception(caught.exception)
         self.assertTrue(lines)
@@ -224,6 +222,17 @@ class Failures:
         self.assertEqual(reconcile().failed, 0)
         self.assertEqual(self.attempt(invoice).poll_error, "")
         self.assert_paid(invoice)
+
+    def _make_with(self, answer, invoice):
+        self.make(answers=[answer])
+
+    def _refresh_with(self, answer, invoice):
+        self.gateway.script(answer)
+        refresh_invoice(invoice)
+
+    def _probe_with(self, answer, invoice):
+        self.gateway.script(replace(answer, status=max(answer.status, 400)))
+        self.provider.probe()
 
     # Tools
 

@@ -221,6 +221,10 @@ class Gateway:
         reference = payment.reference if payment else "REFERENCE00000000000000000"
         return CreateRequest(reference=reference, callback_url=self.callback_url(reference), **values | changes)
 
+    def tells(self, answers, payment, **changes):
+        """Whether what ``answers`` builds (``self.created``, ``self.callback_body`` ...) would be different with the changes."""
+        return answers(payment) != answers(replace(payment, **changes))
+
     def remote(self, payment):
         known = payment.kind is Kind.STATIC_ADDRESS
         return Remote(payment.kind, payment.gateway_id, payment.reference, payment.address if known else "")
