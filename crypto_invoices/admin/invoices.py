@@ -13,6 +13,7 @@ from .. import conf, services
 from ..models import CallbackReceipt, EventDelivery, Invoice, PaymentAttempt, Transfer
 from ..providers.base import Capability
 from ..statuses import SETTLED, InvoiceStatus, Source, permitted
+from .attempt import ATTEMPT
 from .base import OptionalReasonForm, ReasonForm, Step, StepsAdmin, list_action
 from .search import InvoiceAccountFilter, InvoiceSearch
 from .show import EMPTY, age, badge, block, link, money, raw, short_id, status_badge
@@ -102,6 +103,7 @@ STEPS = (
         notes=_cancel_notes,
         offered=lambda invoice: _may_become(invoice, InvoiceStatus.CANCELLED),
     ),
+    ATTEMPT,
     Step(
         name="reviewed",
         label=_("Mark as reviewed"),
