@@ -151,13 +151,12 @@ def test_a_deposit_is_stored_and_announced(gateway, address, clock):
 
 def test_who_listens_to_invoices_does_not_hear_of_it(gateway, address):
     calls = []
-    signals.deposit_received.connect(
-        lambda **kwargs: calls.append(kwargs), sender=Invoice, weak=False, dispatch_uid="tests.other"
-    )
+    listen = {"sender": Invoice, "dispatch_uid": "tests.other"}
+    signals.deposit_received.connect(lambda **kwargs: calls.append(kwargs), weak=False, **listen)
     try:
         call_back(gateway, address, "Paid", [tx("5")])
     finally:
-        signals.deposit_received.disconnect(sender=Invoice, dispatch_uid="tests.other")
+        signals.deposit_received.disconnect(**listen)
     assert calls == []
     assert InvoiceEvent.objects.get(kind="deposit").due_at is None
 
@@ -334,7 +333,7 @@ def test_totals_in_any_order_end_at_the_largest(gateway, address, order):
 
 
 def test_a_gateway_that_tells_sums_is_polled_on_a_hint(settings, gateway):
-    """goodPayments: https://docs.goodpayments.io, whose webhooks are not signed."""
+    """goodPayments, whose webhooks are not signed."""
     stub = Stub()
     try:
         settings.CRYPTO_INVOICES = {
@@ -464,7 +463,8 @@ def test_a_gateways_request_for_a_review_reaches_the_staff(gateway, address):
     evidence = evidence_of(address, totals=(("USDT", D(5)),), review="held for a check")
     for _ in range(2):
         deposits.apply(evidence, static_address_id=address.pk)
-    assert NOTICES == [("review", None, f"static address {address.uuid}: held for a check")]
+    [notice] = NOTICES
+    assert notice == ("review", None, f"static address {address.uuid}: held for a check")
 
 
 # Races

@@ -1,5 +1,6 @@
 """The staff's pages. They show everything and write nothing: what staff do goes through ``services`` and ``callbacks``."""
 
+from .addresses import StaticAddressAdmin
 from .base import ReadOnlyAdmin, Step, StepsAdmin
 from .invoices import InvoiceAdmin
 from .records import CallbackReceiptAdmin, EventDeliveryAdmin, InvoiceEventAdmin
@@ -10,6 +11,7 @@ __all__ = [
     "InvoiceAdmin",
     "InvoiceEventAdmin",
     "ReadOnlyAdmin",
+    "StaticAddressAdmin",
     "Step",
     "StepsAdmin",
 ]

@@ -1,4 +1,4 @@
-"""What was received and what was delivered: callbacks, events and deliveries, each over all invoices."""
+"""What was received and what was delivered: callbacks, events and deliveries, each over all invoices and addresses."""
 
 from django.contrib import admin, messages
 from django.db.models import Exists, OuterRef
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import callbacks, services
 from ..exceptions import NotAllowed
-from ..models import CallbackReceipt, EventDelivery, InvoiceEvent
+from ..models import CallbackReceipt, EventDelivery, InvoiceEvent, StaticAddress
 from .base import OptionalReasonForm, ReadOnlyAdmin, Step, StepsAdmin, list_action
 from .search import AccountFilter, InvoiceSearch
 from .show import EMPTY, age, block, raw, short_id, status_badge
@@ -28,8 +28,8 @@ def _page(row, text=None):
     return format_html('<a href="{}">{}</a>', url, text or row)
 
 
-def _invoice_page(invoice):
-    return _page(invoice, invoice.order_id or short_id(invoice))
+def _owner_page(owner):
+    return _page(owner, owner.address if isinstance(owner, StaticAddress) else owner.order_id or short_id(owner))
 
 
 def _resend(event, user, data):
@@ -90,14 +90,14 @@ class DeliveryFilter(admin.SimpleListFilter):
 
 @admin.register(InvoiceEvent)
 class InvoiceEventAdmin(InvoiceSearch, StepsAdmin):
-    """What happened to invoices, and which signals still have to be delivered."""
+    """What happened to invoices and static addresses, and which signals still have to be delivered."""
 
     steps = (RESEND,)
     actions = [list_action(RESEND)]
     list_display = ["name", "invoice_page", "new", "created", "source", "user", "due_at", "signal_names"]
     list_display_links = ["name"]
     list_filter = [DeliveryFilter]
-    list_select_related = ["invoice", "user"]
+    list_select_related = ["invoice", "static_address", "user"]
     sortable_by = ["due_at"]
     ordering = ["-pk"]
     fieldsets = [
@@ -116,9 +116,9 @@ class InvoiceEventAdmin(InvoiceSearch, StepsAdmin):
     def name(self, event):
         return f"{event.kind} {event.version}"
 
-    @admin.display(description=_("invoice"))
+    @admin.display(description=_("invoice or address"))
     def invoice_page(self, event):
-        return _invoice_page(event.invoice)
+        return _owner_page(event.owner)
 
     @admin.display(description=_("old status"))
     def old(self, event):
@@ -155,7 +155,7 @@ class EventDeliveryAdmin(InvoiceSearch, ReadOnlyAdmin):
     to_invoice = "event__invoice"
     list_display = ["receiver", "signal", "state", "invoice_page", "tries", "next_try_at", "error_start"]
     list_filter = ["state"]
-    list_select_related = ["event__invoice"]
+    list_select_related = ["event__invoice", "event__static_address"]
     sortable_by = []
     ordering = ["-pk"]
     fieldsets = [
@@ -177,9 +177,9 @@ class EventDeliveryAdmin(InvoiceSearch, ReadOnlyAdmin):
     def event_page(self, delivery):
         return _page(delivery.event)
 
-    @admin.display(description=_("invoice"))
+    @admin.display(description=_("invoice or address"))
     def invoice_page(self, delivery):
-        return _invoice_page(delivery.event.invoice)
+        return _owner_page(delivery.event.owner)
 
 
 @admin.register(CallbackReceipt)
@@ -191,7 +191,7 @@ class CallbackReceiptAdmin(InvoiceSearch, StepsAdmin):
     to_invoice = "attempt__invoice"
     list_display = ["received_at", "account", "verdict", "reason_start", "seen", "invoice_page"]
     list_filter = ["verdict", AccountFilter]
-    list_select_related = ["attempt__invoice"]
+    list_select_related = ["attempt__invoice", "static_address"]
     sortable_by = []
     fieldsets = [
         (
@@ -211,9 +211,10 @@ class CallbackReceiptAdmin(InvoiceSearch, StepsAdmin):
     def reason_start(self, receipt):
         return raw(receipt.reason, 100) or None
 
-    @admin.display(description=_("invoice"))
+    @admin.display(description=_("invoice or address"))
     def invoice_page(self, receipt):
-        return _invoice_page(receipt.attempt.invoice) if receipt.attempt else EMPTY
+        owner = receipt.attempt.invoice if receipt.attempt else receipt.static_address
+        return _owner_page(owner) if owner else EMPTY
 
     @admin.display(description=_("body"))
     def body_text(self, receipt):

@@ -23,7 +23,8 @@ def invoices_with(term):
             "invoice_id", flat=True
         )[:MOST_FOUND]
     )
-    found.update(Transfer.objects.filter(tx_hash__in=words).values_list("attempt__invoice_id", flat=True)[:MOST_FOUND])
+    transfers = Transfer.objects.filter(tx_hash__in=words, attempt__isnull=False)
+    found.update(transfers.values_list("attempt__invoice_id", flat=True)[:MOST_FOUND])
     condition = Q(order_id__startswith=term) | Q(email__in=words) | Q(pk__in=found)
     try:
         return condition | Q(uuid=uuid.UUID(term))
