@@ -155,7 +155,7 @@ class Gateway(ABC):
             return Refused(f"{action} is not possible while the payment is {payment.status}", source)
         if action == "confirm" and not payment.transfers.filter(confirmed_at=None).exists():
             return Refused("no transfer waits for a confirmation", source)
-        if action.startswith("pay") and not payment.address:
+        if action.startswith("pay") and not static and not payment.address:
             no_coin = self.refusal(payment, "choose")
             if no_coin:
                 return Refused("no coin was chosen in time, so there is no address to pay to", no_coin.source)
