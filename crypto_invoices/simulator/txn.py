@@ -23,27 +23,13 @@ from crypto_invoices.money import format_amount
 from crypto_invoices.providers import payload
 
 from . import actions, api, callbacks, coins
+from . import txn_documents as documents
 from .api import ApiError, not_found, route
 from .errors import BadField, Refused
 from .gateway import Gateway, iso, unix
 from .models import new_number
 from .parameters import Parameter, read
-from .txn_documents import (
-    CANCELLED,
-    COMPLETED,
-    EXPIRED,
-    ON_HOLD,
-    PENDING,
-    PROCESSING,
-    REJECTED,
-    account_id,
-    document,
-    error_entry,
-    money,
-    pairs_document,
-    rate_document,
-    rate_of,
-)
+from .txn_documents import CANCELLED, COMPLETED, EXPIRED, ON_HOLD, PENDING, PROCESSING, REJECTED
 
 MEDIA_TYPE = "application/vnd.api+json"
 LIFETIME = timedelta(minutes=20)  # invoices-concept
@@ -174,7 +160,7 @@ class Txn(Gateway):
             transfer.save(update_fields=["confirmed_at"])
         amount -= coins.round_up(REFUND_FEE / transfer.price, transfer.currency)
         if amount > 0:
-            link = {"id": str(uuid.uuid4()), "amount": money(amount, transfer.currency), "createdAt": iso(now)}
+            link = {"id": str(uuid.uuid4()), "amount": documents.money(amount, transfer.currency), "createdAt": iso(now)}
             payment.data["refund_links"].append(link)
         self.change(payment, payment.status, now)
 
@@ -182,7 +168,7 @@ class Txn(Gateway):
         payment.status = status
         # The vendor's dashboard: events of a key that was deleted are no longer sent.
         if payment.account in self.account_settings["API_KEYS"]:
-            body = payload.dumps(document(payment, loaded=True))
+            body = payload.dumps(documents.invoice(payment, loaded=True))
             callbacks.enqueue(payment, status, body, {"webhook-id": f"msg_{uuid.uuid4().hex}"}, now)
 
     # --- Documents, errors, authentication (authenticating-the-api, creating-invoice) ---
@@ -196,7 +182,7 @@ class Txn(Gateway):
         return data  # the views answer themselves: what is created answers 201
 
     def refuse(self, error):
-        return _answer({"errors": [error_entry(error)]}, 422 if error.kind == "validation" else error.status)
+        return _answer({"errors": [documents.error(error)]}, 422 if error.kind == "validation" else error.status)
 
     def failure(self, status):
         return _answer({"errors": [{"status": status, "title": f"HTTP {status}", "code": f"http_{status}"}]}, status)
@@ -259,10 +245,10 @@ def create_invoice(request, merchant):
     target = given.get("targetCurrency", billed)
     if target not in TRADABLE:
         raise BadField("targetCurrency", f"Target currency {target} is not tradable")
-    account = given.get("targetAccountId", account_id(merchant, target))
-    if account != account_id(merchant, target) or ("targetAccountId" in given and "targetCurrency" not in given):
+    account = given.get("targetAccountId", documents.account_id(merchant, target))
+    if account != documents.account_id(merchant, target) or ("targetAccountId" in given and "targetCurrency" not in given):
         raise BadField("targetAccountId", "Target account is not an account of the target currency")
-    rate = rate_of(charged, billed)
+    rate = documents.rate(charged, billed)
     now = timezone.now()
     payment = GATEWAY.new_payment(
         merchant,
@@ -277,7 +263,7 @@ def create_invoice(request, merchant):
         network=network,
         address=coins.new_address(network),
         memo=new_number(8) if coins.NETWORKS[network].memo else "",
-        pay_amount=Decimal(money(amount / rate, charged)),
+        pay_amount=Decimal(documents.money(amount / rate, charged)),
         callback_url=settings["WEBHOOK_URL"],
     )
     payment.expires_at = payment.created_at + LIFETIME
@@ -296,7 +282,7 @@ def create_invoice(request, merchant):
             raise BadField("externalId", "Reference has already been taken")  # an internal name, as documented
         payment.save()
         GATEWAY.change(payment, PENDING, payment.created_at)
-    return _success(document(payment, loaded=False), 201)
+    return _success(documents.invoice(payment, loaded=False), 201)
 
 
 def _attributes(request):
@@ -339,7 +325,7 @@ def _limit(side, amount, limit):
 
 # --- Endpoints: read ---
 def read_invoice(request, merchant, gateway_id):
-    return _success(document(api.find(GATEWAY, merchant, gateway_id, "invoice"), loaded=True))
+    return _success(documents.invoice(api.find(GATEWAY, merchant, gateway_id, "invoice"), loaded=True))
 
 
 def list_invoices(request, merchant):
@@ -354,9 +340,9 @@ def list_invoices(request, merchant):
     newest_first = given.get("order_type", "desc") == "desc"
     found = list(rows.order_by("-created_at", "-pk") if newest_first else rows.order_by("created_at", "pk"))
     shown, _ = api.page_of(found, given.get("page", 1), given.get("per_page", 25))
-    documents = [document(payment, loaded=False) for payment in shown]
-    included = {item["id"]: item for found in documents for item in found["included"]}
-    return _success({"data": [item["data"] for item in documents], "included": list(included.values()), "meta": {}})
+    items = [documents.invoice(payment, loaded=False) for payment in shown]
+    included = {one["id"]: one for item in items for one in item["included"]}
+    return _success({"data": [item["data"] for item in items], "included": list(included.values()), "meta": {}})
 
 
 def _moment(name, text):
@@ -370,7 +356,7 @@ def _moment(name, text):
 
 
 def currency_pairs(request, merchant):
-    return _success(pairs_document(_codes()))
+    return _success(documents.currency_pairs(_codes()))
 
 
 def exchange_rate(request, merchant):
@@ -378,7 +364,7 @@ def exchange_rate(request, merchant):
     quote, base = given["sell_currency_code"], given["buy_currency_code"]
     if coins.usd_price(quote) is None or coins.usd_price(base) is None:
         raise _not_supported()
-    return _success(rate_document(base, quote))
+    return _success(documents.exchange_rate(base, quote))
 
 
 _INVOICES = "api/public/v1/invoices"

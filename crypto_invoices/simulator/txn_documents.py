@@ -47,14 +47,14 @@ def money(amount, currency):
     return format(amount.quantize(step, rounding=ROUND_HALF_UP), "f")
 
 
-def rate_of(base, quote):
+def rate(base, quote):
     """The price of one ``base`` in ``quote``, eight digits."""
     return Context(prec=8).divide(coins.usd_price(base), coins.usd_price(quote))
 
 
 def _after_rate(payment):
     """What was charged, in the target currency, before the fee."""
-    return payment.pay_amount * rate_of(payment.pay_currency, payment.data["targetCurrency"])
+    return payment.pay_amount * rate(payment.pay_currency, payment.data["targetCurrency"])
 
 
 # --- Shapes (JSON:API): a relationship that is not loaded has no ``data`` ---
@@ -88,7 +88,7 @@ def _network_name(network):
     return NETWORK_NAMES.get(network, coins.NETWORKS[network].title)
 
 
-def document(payment, *, loaded):
+def invoice(payment, *, loaded):
     """The invoice: as it is made and listed, or ``loaded`` with what came of it, as it is read and told of."""
     data = payment.data
     account = account_id(payment.account, data["targetCurrency"])
@@ -101,7 +101,7 @@ def document(payment, *, loaded):
         "billedCurrency": payment.currency,
         "chargedCurrency": payment.pay_currency,
         "targetCurrency": data["targetCurrency"],
-        "chargedTargetRate": format_amount(rate_of(payment.pay_currency, data["targetCurrency"])),
+        "chargedTargetRate": format_amount(rate(payment.pay_currency, data["targetCurrency"])),
         "chargedTargetRateCurrency": data["targetCurrency"],
         "reference": payment.reference or None,
         "statusContext": _context(payment),
@@ -197,7 +197,7 @@ def _coin_deposit(payment, transfer, account):
     return _resource(_same_id("deposit", transfer.tx_hash), "coinTransactions", attributes)
 
 
-def pairs_document(codes):
+def currency_pairs(codes):
     """Every billed currency with every coin; what is included tells the networks' codes (our choice of its other fields)."""
     charged = list(dict.fromkeys(symbol for symbol, _ in codes.values()))
     billed = [*coins.FIATS, *coins.COINS]
@@ -220,26 +220,26 @@ def _currency(symbol, codes):
     return _resource(symbol, "currencies", {"code": symbol, "currencyType": _currency_type(symbol)}, {"networks": networks})
 
 
-def rate_document(base, quote):
+def exchange_rate(base, quote):
     """The price of one ``base`` in ``quote``."""
     attributes = {
         "baseCurrencyCode": base,
         "quoteCurrencyCode": quote,
         "direction": "mid_market_rate",
-        "price": format_amount(rate_of(base, quote)),
+        "price": format_amount(rate(base, quote)),
         "quantity": "10.0",
     }
     return {"data": _resource(f"{base}{quote}/10.0{base}", "exchangeRates", attributes)}
 
 
-def error_entry(error):
+def error(refusal):
     """One entry of ``errors``; which of them carry a status or a source follows the documented examples."""
-    code = {"validation": "invoice_invalid", "not_found": f"{error.key}_not_found"}.get(error.kind, error.kind)
-    entry = {"title": TITLES.get(error.kind, "Invalid attribute"), "detail": str(error), "code": code}
-    if error.kind == "unauthorized":
+    code = {"validation": "invoice_invalid", "not_found": f"{refusal.key}_not_found"}.get(refusal.kind, refusal.kind)
+    entry = {"title": TITLES.get(refusal.kind, "Invalid attribute"), "detail": str(refusal), "code": code}
+    if refusal.kind == "unauthorized":
         del entry["detail"]
-    if error.kind in ("unauthorized", "payment_methods_conflict"):
-        entry["status"] = error.status
-    if error.kind == "validation":
-        entry["source"] = {"pointer": f"/data/attributes/{error.key}"}
+    if refusal.kind in ("unauthorized", "payment_methods_conflict"):
+        entry["status"] = refusal.status
+    if refusal.kind == "validation":
+        entry["source"] = {"pointer": f"/data/attributes/{refusal.key}"}
     return entry
