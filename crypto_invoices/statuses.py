@@ -175,7 +175,7 @@ def judge(old, evidence, *, received, due, tolerance, undisturbed=True):
     callback = evidence.source is Source.CALLBACK
     if review and callback:
         return Ruling(Verdict.CHECK, old, reason=review, poll=True)
-    if new is old:
+    if new is old or _is_dead_for_good(old, new, evidence):
         return Ruling(Verdict.UNCHANGED, old, review=review)
     answer = permitted(old, new, evidence.source, final=evidence.final)
     lower = RANK[new] < RANK[old]
@@ -193,6 +193,12 @@ def judge(old, evidence, *, received, due, tolerance, undisturbed=True):
             poll=answer == "poll",
         )
     return Ruling(Verdict.QUARANTINED, old, reason=f"{new} after {old}", poll=callback)
+
+
+def _is_dead_for_good(old, new, evidence):
+    """Whether a poll ends a dead attempt by another word, as txn.io, which cancels what expired a week ago."""
+    dead = old in DEAD and new in DEAD
+    return dead and evidence.source is Source.POLL and evidence.final and not evidence.money_seen
 
 
 def lateness(deadline, *, told, transfers, due, first_seen):

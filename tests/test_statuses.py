@@ -186,6 +186,7 @@ class News:
     source: Source = Source.CALLBACK
     final: bool = False
     manual: bool = False
+    money_seen: bool = False
     word: str = "word"
 
 
@@ -213,6 +214,18 @@ def test_T29_the_guard_in_its_order(old, new):
             assert (ruling.verdict, ruling.status) == (Verdict.STALE, old)
         else:
             assert (ruling.verdict, ruling.status) == (Verdict.QUARANTINED, old)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(old, new) for old, new in product((S.EXPIRED, S.CANCELLED, S.FAILED), repeat=2) if old is not new]
+)
+@pytest.mark.parametrize(("changes", "ends"), [({}, True), ({"source": Source.CALLBACK}, False), ({"final": False}, False),
+                                               ({"money_seen": True}, False)])  # fmt: skip
+def test_a_poll_may_end_a_dead_attempt_by_another_word(old, new, changes, ends):
+    """txn.io cancels a week later what expired: nothing that a person should look at."""
+    news = replace(News(new, Source.POLL, final=True), **changes)
+    ruling = judged(old, news)
+    assert (ruling.verdict is Verdict.UNCHANGED, ruling.status) == (ends, old)
 
 
 @pytest.mark.parametrize("word", ["", "Paid!", "PAID", "new status", "x" * 500, "\0", "é"], ids=ascii)

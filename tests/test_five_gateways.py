@@ -1,0 +1,156 @@
+"""Every gateway from the shop's call to the last word, against its simulator in a process of its own, over real HTTP.
+
+Each history is played twice: with every callback delivered, and with every callback dropped and everything polled (case
+T46). The two must end in the same facts.
+"""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from crypto_invoices import conf
+from crypto_invoices.models import PaymentAttempt
+from crypto_invoices.orders import callback_url
+from crypto_invoices.reconcile import reconcile
+from crypto_invoices.services import create_invoice
+from crypto_invoices.simulator.client import SimulatorClient
+from tests.helpers import facts, recorded
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = Path(__file__).resolve().parents[1]
+ACCOUNTS = {  # alias: (provider, path at the simulator, options, what its invoices need)
+    "oxapay": ("oxapay.OxaPay", "oxapay/v1", {"merchant_api_key": "SIMUL8-SIMUL8-SIMUL8-SIMUL8"}, {"currency": "USDT"}),
+    "goodpayments": ("goodpayments.GoodPayments", "goodpayments/v1/api", {"api_key": "5" * 64}, {"currency": "USD", "pay_currencies": ["USDT@tron"]}),
+    "txcash": (
+        "txcash.TxCash", "txcash/invoice/v1/testnet", {"api_key": "simulated-tx-cash-key", "sandbox": True},
+        {"currency": "USD"},
+    ),
+    "txn": (
+        "txn.Txn", "txn/api/public/v1", {"api_key": "txn_cmp_simulator", "sandbox": True},
+        {"currency": "USD", "pay_currencies": ["USDT@tron"]},
+    ),
+}  # fmt: skip
+
+# gateway: history: (buttons, status, whether it was shipped). What a vendor cannot do has no history.
+PAID = (["pay", "confirm"], "paid", True)
+TOPPED_UP = (["pay_part", "confirm", "pay", "confirm"], "paid", True)
+SHORT = (["pay_part", "confirm"], "underpaid", False)
+TOO_MUCH = (["pay_more", "confirm"], "overpaid", True)
+HISTORIES = {
+    "oxapay": {
+        "paid": PAID,
+        "topped up": TOPPED_UP,
+        "short": (["pay_part", "confirm", "expire"], "underpaid", False),
+        "too much": TOO_MUCH,
+        "expired": (["expire"], "expired", False),
+        "accepted at the gateway": (["pay_part", "confirm", "expire", "accept"], "paid", True),
+        "refunded": (["pay", "confirm", "refund", "finish_refund"], "refunded", True),
+    },
+    "goodpayments": {
+        "paid": PAID,
+        "short": SHORT,
+        "too much": TOO_MUCH,
+        "expired": (["expire"], "expired", False),
+        "cancelled": (["cancel"], "cancelled", False),
+        "money laundering": (["pay", "aml"], "failed", False),
+        "another coin": (["pay_other", "confirm"], "failed", False),
+    },
+    "txcash": {
+        "paid": PAID,
+        "topped up": TOPPED_UP,
+        "short": SHORT,
+        "too much": TOO_MUCH,
+        "expired": (["expire"], "expired", False),
+        "cancelled": (["cancel"], "cancelled", False),
+    },
+    "txn": {
+        "paid": PAID,
+        "short": SHORT,
+        "too much": TOO_MUCH,
+        "expired": (["expire"], "expired", False),
+        "late": (["expire", "pay", "confirm"], "paid", False),  # waits for a person
+        "cancelled after it expired": (["expire", "cancel"], "expired", False),
+        "released": (["pay", "hold", "release", "confirm"], "paid", True),
+        "rejected": (["pay", "hold", "reject"], "failed", False),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def site(live_server, tmp_path_factory):
+    """``(simulator, settings)``: the running simulator, and the shop's settings with an account at each gateway."""
+    from django.test import override_settings
+
+    directory = tmp_path_factory.mktemp("simulator")
+    names = {"BASE_URL": live_server.url, "ALLOW_SANDBOX": True, "NOTIFY": "tests.helpers.no_notice"}
+    with override_settings(CRYPTO_INVOICES={**names, "ACCOUNTS": {"txn": account("txn", "http://127.0.0.1:9/")}}):
+        webhook = callback_url(conf.provider_for("txn"))
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "tests.simulator.five_settings",
+        "SIMULATOR_DATABASE": str(directory / "simulator.sqlite3"),
+        "TXN_WEBHOOK_URL": webhook,
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "django", "run_simulator", "127.0.0.1:0", "--migrate"]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        url = process.stdout.readline().split()[-1]
+        with override_settings(
+            CRYPTO_INVOICES={**names, "ACCOUNTS": {alias: account(alias, url) for alias in ACCOUNTS}},
+        ):
+            yield SimulatorClient(url)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        process.stdout.close()
+
+
+def account(alias, url):
+    provider, path, options, _ = ACCOUNTS[alias]
+    return {"PROVIDER": f"crypto_invoices.providers.{provider}", "OPTIONS": {**options, "base_url": f"{url}{path}"}}
+
+
+def play(simulator, gateway, buttons, *, with_callbacks):
+    """What is known of an invoice after these buttons were pressed at its gateway."""
+    if not with_callbacks:
+        simulator.misbehave(gateway, "callback_drop")
+    with recorded("invoice_paid") as shipped:
+        invoice = create_invoice(amount="50", account=gateway, **ACCOUNTS[gateway][3])
+        payment = invoice.attempts.get().gateway_id
+        try:
+            for button in buttons:
+                PaymentAttempt.objects.update(hinted_at=None)  # as if ten seconds had passed
+                coin = {"currency": "USDT"} if button in ("pay", "pay_part", "pay_more") and gateway != "txn" else {}
+                simulator.act(gateway, payment, button, **coin)
+                delivered = [sent for sent in simulator.deliver() if sent["id"] == payment]
+                assert all(sent["accepted"] for sent in delivered)
+                assert with_callbacks or not delivered
+                if not with_callbacks:
+                    poll_now()
+        finally:
+            simulator.reset(gateway)
+        poll_now()
+    attempt = invoice.attempts.get()
+    attempt_facts = (attempt.status, attempt.state, attempt.gateway_status, attempt.late, attempt.on_hold)
+    transfers = sorted(attempt.transfers.values_list("amount", "currency", "confirmed"))
+    return facts(invoice) | {"attempt": attempt_facts, "transfers": transfers, "shipped": len(shipped)}
+
+
+def poll_now():
+    PaymentAttempt.objects.update(next_poll_at=timezone.now() - timedelta(seconds=1))
+    assert reconcile().failed == 0
+
+
+@pytest.mark.parametrize("gateway,history", [(gateway, history) for gateway in HISTORIES for history in HISTORIES[gateway]])
+def test_T46_all_callbacks_dropped_end_as_all_delivered(site, gateway, history):
+    buttons, status, is_shipped = HISTORIES[gateway][history]
+    delivered = play(site, gateway, buttons, with_callbacks=True)
+    assert (delivered["status"], delivered["shipped"]) == (status, int(is_shipped))
+    assert play(site, gateway, buttons, with_callbacks=False) == delivered
