@@ -259,6 +259,7 @@ def test_the_sandbox_has_a_host_and_production_needs_one():
         ("webhook_secret", "whsec_"),
         ("webhook_secret", "whsec_=="),
         ("webhook_secret", "whsec_not base64"),
+        ("webhook_secret", SECRET + "!"),
         ("webhook_secret", "whsec_é"),
         ("webhook_secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS"),
         ("webhook_secret", "whsec_" + base64.b64encode(b"x" * 23).decode()),
@@ -812,6 +813,11 @@ def test_T62_a_reference_that_is_taken_brings_the_invoice_back(stub, page):
     ]
 
 
+def test_T62_the_gateway_answers_in_small_letters(stub):
+    stub.script += [pairs(pair("CNY", "USDT"), USDT=["TTRX:USDT"]), (422, TAKEN), listed(CREATED["data"]), (200, CREATED)]
+    assert build(stub).create(PLAIN).network == "ttrx:usdt"
+
+
 @pytest.mark.parametrize(
     "answers",
     [
@@ -1294,6 +1300,10 @@ def test_T05_no_header_crashes_the_check(name, value):
 def test_one_good_signature_of_several_is_enough(given_):
     value = given_.format(good=GOOD, bad="v1," + base64.b64encode(b"x" * 32).decode())
     assert SIGNING.verify(VECTOR | {"webhook-signature": value}, VECTOR_BODY) == Hint()
+
+
+def test_an_id_holds_no_dot():
+    assert refuses(signed(NOTICE, message_id="msg.1"))
 
 
 def test_T15_any_current_secret_verifies():
