@@ -20,11 +20,12 @@ from crypto_invoices.exceptions import (
     NotAllowed,
     NotSupported,
 )
-from crypto_invoices.models import Invoice, InvoiceEvent, StaticAddress, Transfer
+from crypto_invoices.models import CallbackReceipt, Invoice, InvoiceEvent, StaticAddress, Transfer
 from crypto_invoices.providers.base import Capability
 from crypto_invoices.providers.oxapay import OxaPay
 from crypto_invoices.services import create_static_address, refresh_static_address, revoke_static_address
-from tests.helpers import Clock, fetched, stub_gateway, tx
+from tests.helpers import Clock, fetched, rows, send, stub_gateway, tx
+from tests.helpers import make as make_invoice
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -232,6 +233,20 @@ def test_a_transfer_or_an_event_has_exactly_one_owner(gateway):
     assert InvoiceEvent.objects.create(static_address=address, **event).event_id == f"{address.uuid}.9"
     with pytest.raises(IntegrityError):
         InvoiceEvent.objects.create(static_address=address, **event)
+
+
+def test_what_belongs_to_a_deleted_row_is_deleted(gateway):
+    address, (invoice, payment) = make(), make_invoice(gateway)
+    gateway.payments[address.gateway_id]["txs"] = [fetched(tx("3")), fetched(tx("4", tx_hash="0xb", confirmed=False))]
+    refresh_static_address(address)
+    send(payment, "Paid", [tx("25")])
+    address.receipts.create(account="default", digest="0" * 64, verdict="hint", received_at=address.created_at)
+    assert (Transfer.objects.count(), CallbackReceipt.objects.count()) == (3, 2)
+    address.delete()
+    assert set(InvoiceEvent.objects.values_list("invoice", flat=True)) == {invoice.pk}
+    assert (Transfer.objects.count(), CallbackReceipt.objects.count()) == (1, 1)
+    Invoice.objects.all().delete()
+    assert not any(rows().values())
 
 
 # Revoked
