@@ -8,6 +8,7 @@ CONFIRM_SECONDS        0            how long after it was seen a transfer is con
 CALLBACK_TIMEOUT       10           seconds that a callback may take
 ALLOW_ANY_CALLBACK     False        also call plain http and private networks; by default https and loopback only
 WORKER_INTERVAL        0.2          seconds between two looks of the server's worker at what is due
+GATEWAYS               []           modules with further gateways, as dotted paths; read once, when the URLs are
 <GATEWAY>              {}           the gateway's own dict, ``OXAPAY`` for example: see ``settings`` in its module
 =====================  ===========  ==========================================================================================
 
@@ -48,7 +49,7 @@ def account(gateway):
 def check():
     """Raise ``ImproperlyConfigured`` for the first mistake in the setting."""
     found = registry.all_gateways()
-    _check_keys(_given(), [*DEFAULTS, *(gateway.name.upper() for gateway in found)], "SIMULATOR")
+    _check_keys(_given(), [*DEFAULTS, "GATEWAYS", *(gateway.name.upper() for gateway in found)], "SIMULATOR")
     for key in DEFAULTS:
         get(key)
     for gateway in found:
