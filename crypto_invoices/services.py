@@ -21,6 +21,7 @@ from .exceptions import (
     IdempotencyConflict,
     InvalidRequest,
     NotAllowed,
+    NotSupported,
 )
 from .models import EventDelivery, Invoice, new_reference
 from .money import add, parse_amount, subtract
@@ -279,6 +280,9 @@ def _create_at(invoice, attempt, request, providers, user):
             _fail(invoice, error)
         attempt, request = _new_attempt(invoice, others[0], attempt.amount, None, user)
         return _create_at(invoice, attempt, request, others, user)
+    except (InvalidRequest, NotSupported) as error:  # found only now, in a list of the gateway's; nothing was made
+        attempts.refuse(attempt, str(error))
+        _fail(invoice, error)
     except GatewayUncertain as error:
         attempts.mark_unknown(attempt, str(error))
         _fail(invoice, error)

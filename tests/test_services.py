@@ -526,6 +526,21 @@ def test_fallback_never_after_an_uncertain_failure(gateway, fault):
     assert states(caught.value.invoice) == [("default", "unknown")]
 
 
+def test_what_a_gateway_finds_wrong_only_at_the_call_leaves_the_invoice_free(gateway, monkeypatch):
+    """As txn.io, which looks into its list of coins first."""
+
+    def create(self, request):
+        raise InvalidRequest("pay_currencies", "not enabled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crypto_invoices.providers.oxapay.OxaPay.create", create)
+        with pytest.raises(InvalidRequest) as caught:
+            create_invoice(amount="25", currency="USDT", account=["default", "second"])
+    invoice = caught.value.invoice
+    assert states(invoice) == [("default", "refused")]
+    assert start_attempt(invoice).state == "open"
+
+
 def test_fallback_when_all_refuse(gateway):
     gateway.fail("create", "unavailable", "refused")
     with pytest.raises(GatewayRefused) as caught:
