@@ -61,19 +61,16 @@ def received(payment):
 
 # --- Statuses (07invoices, 05orders): always added up anew, since none of those that money can reach is final ---
 def status(payment, now):
-    """What the money and the clock make of an invoice or order, in an invoice's words."""
-    over = now >= payment.expires_at
+    """What new money or the end of the time makes of an invoice or order, in an invoice's words."""
     if not payment.address:
-        return EXPIRED if over else CREATED
+        return EXPIRED
     asked, came = due(payment, payment.pay_currency), received(payment)
     slippage, tolerance = percent(payment, "slippagePercent"), percent(payment, "paymentTolerancePercent")
     if came >= asked * (1 - max(slippage, tolerance)):
         return OVERPAID if came > asked * (1 + slippage) else PROCESSED
     in_time = payment.transfers.filter(late=False)
-    if in_time.filter(confirmed_at=None).exists() or (in_time.exists() and not over):
+    if in_time.filter(confirmed_at=None).exists() or now < payment.expires_at:
         return PENDING
-    if not over:
-        return INIT
     return PARTIAL if came else EXPIRED
 
 

@@ -318,7 +318,15 @@ def test_the_creation_time_that_is_shown_finds_its_invoice(api):
 
 
 @pytest.mark.parametrize(
-    "query", [{"order": "amount"}, {"order_type": "up"}, {"page": "0"}, {"per_page": "101"}, {"created_at_from": "yesterday"}]
+    "query",
+    [
+        {"order": "amount"},
+        {"order_type": "up"},
+        {"page": "0"},
+        {"per_page": "101"},
+        {"created_at_from": "yesterday"},
+        {"created_at_to": "2026-13-01T00:00:00Z"},
+    ],
 )
 def test_a_bad_filter_is_refused(api, query):
     assert api.get("invoices", query).status_code == 422
@@ -447,6 +455,17 @@ def test_a_review_that_is_released(api, control):
     assert included(api.read(id), "coinTransactions")[0]["attributes"]["state"] == "on_hold_confirmed"
     control.act(id, "release")
     assert api.triple(id) == ("completed", "onTime", "full")
+
+
+@pytest.mark.parametrize("path", [[], ["expire"]])
+def test_a_review_without_money_changes_nothing(api, control, path):
+    id = api.invoice()
+    for action in path:
+        control.act(id, action)
+    before = api.triple(id)
+    control.act(id, "hold")
+    control.act(id, "release")
+    assert api.triple(id) == before
 
 
 def test_a_review_that_is_rejected(api, control, told):
