@@ -428,7 +428,7 @@ def hang_up(handler):
         (200, ADDRESS | {"currency": "eth_usdt"}),
         (200, ADDRESS | {"currency": None}),
     ],
-    ids=str,
+    ids=lambda second: getattr(second, "__name__", str(second)),
 )
 def test_T62_an_invoice_whose_address_is_not_told_is_paid_on_the_hosted_page(stub, txcash, caplog, second):
     stub.script += [(200, CREATED), second]
