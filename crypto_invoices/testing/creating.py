@@ -69,7 +69,7 @@ class Creating:
 
     def test_our_reference_and_the_callback_url_are_sent(self):
         _, payment = self.make()
-        values = list(self.gateway.requests[0].fields.values())
+        values = list(self.create_calls[0].fields.values())
         self.assertIn(payment.reference, values)
         self.assertEqual(self.callback_url(payment.reference) in values, not self.provider.account_callbacks)
 
@@ -82,7 +82,7 @@ class Creating:
                 self.assertTrue(expected)
                 changes = {"amount": Decimal(value)} if name == "amount" else {name: value} if name == "currency" else {}
                 self.make(self.new_payment(**changes), **{name: value})
-                sent = self.gateway.requests[0].fields
+                sent = self.create_calls[0].fields
                 self.assertEqual({path: sent.get(path) for path in expected}, expected)
 
     def test_an_unsupported_argument_is_refused_before_anything_is_sent(self):
@@ -93,11 +93,11 @@ class Creating:
 
     def test_an_argument_that_is_only_kept_changes_nothing_that_is_sent(self):
         self.make()
-        plain = self.gateway.requests[0].fields
+        plain = self.create_calls[0].fields
         for name in sorted(self.unsent):
             with self.subTest(name):
                 invoice, _ = self.make(**{name: SAMPLES[name]})
-                sent = self.gateway.requests[0].fields
+                sent = self.create_calls[0].fields
                 self.assertEqual(sent.keys(), plain.keys())
                 self.assertNotIn(SAMPLES[name], list(sent.values()))
                 self.assertEqual(getattr(invoice, name), SAMPLES[name])
@@ -106,17 +106,17 @@ class Creating:
         value, expected = self.arguments["amount"]
         payment = self.new_payment(amount=Decimal(value))
         self.make(payment, amount=value)
-        sent = self.gateway.requests[0].fields
+        sent = self.create_calls[0].fields
         for path in expected:
             self.assertNotIsInstance(sent[path], float)
             self.assertEqual(Decimal(str(sent[path])), Decimal(value))
 
     def test_hostile_text_stays_text(self):
         self.make()
-        plain = self.gateway.requests[0]
+        plain = self.create_calls[0]
         arguments = {name: HOSTILE for name in ("order_id", "description") if name in self.arguments}
         self.make(**arguments)
-        sent = self.gateway.requests[0]
+        sent = self.create_calls[0]
         self.assertEqual((sent.method, sent.path), (plain.method, plain.path))
         prices = set(self.arguments["amount"][1]) | set(self.arguments["currency"][1])
         self.assertEqual({path: sent.fields[path] for path in prices}, {path: plain.fields[path] for path in prices})
@@ -125,17 +125,18 @@ class Creating:
     def test_no_secret_stands_in_an_address_or_a_body(self):
         self.make()
         for request in self.gateway.requests:
-            self.assertNotIn(self.secret, request.path + request.query)
-            self.assertNotIn(self.secret.encode(), request.body)
+            for secret in self.secrets:
+                self.assertNotIn(secret, request.path + request.query)
+                self.assertNotIn(secret.encode(), request.body)
 
     def test_calls_use_the_newest_secret(self):
         self.configure(**{self.secret_option: [self.older_secret, self.secret]})
         self.make()
-        headers = " ".join(self.gateway.requests[0].headers.values())
+        headers = " ".join(self.create_calls[0].headers.values())
         self.assertNotIn(self.secret, headers)
         self.configure(**{self.secret_option: [self.secret, self.older_secret]})
         self.make()
-        self.assertEqual(self.older_secret in headers, self.secret in " ".join(self.gateway.requests[0].headers.values()))
+        self.assertEqual(self.older_secret in headers, self.secret in " ".join(self.create_calls[0].headers.values()))
 
     # What is refused before
 

@@ -16,6 +16,7 @@ from .. import conf, orders
 from ..models import Invoice, InvoiceEvent, PaymentAttempt
 from ..providers.base import Capability, CreateRequest, Kind, Remote
 from ..providers.http import Client
+from ..providers.options import Secrets, option_types
 from ..services import create_invoice
 from ..statuses import SETTLED, InvoiceStatus
 from .payment import Payment
@@ -58,9 +59,19 @@ class Gateway:
     refusal_code: str = ""  # the gateway's words in ``refused``
     refusal_text: str = ""
 
+    beside: dict = {}  # replies by path to calls beside the point, such as a list of coins that is asked for now and then
+
     def created(self, payment):
         """The answers to a create call, of an invoice or (``payment.kind``) an address for the shop's own page."""
         raise NotImplementedError
+
+    def taken(self, payment):
+        """Where IDEMPOTENT_CREATE is declared: the answers to a second create call with the reference of this payment."""
+        raise NotImplementedError
+
+    def creates(self, request):
+        """Whether a ``Request`` makes something at the gateway; for those that read by POST as well, override it."""
+        return request.method == "POST"
 
     def refused(self):
         """The answer of a gateway that says no to any call, with ``refusal_code`` and ``refusal_text`` in it."""
@@ -127,12 +138,23 @@ class Gateway:
         self.now = timezone.now().replace(microsecond=0)
         self.enterContext(mock.patch("django.utils.timezone.now", lambda: self.now))
         self.gateway.script()
+        self.gateway.beside = self.beside
         self.provider = self.configure()
 
     @property
     def secret(self):
         """The secret under ``secret_option``, as text."""
         return self.account_options[self.secret_option]
+
+    @property
+    def secrets(self):
+        """All that must never be read anywhere: the texts under the options that are declared as ``Secrets``."""
+        kinds = option_types(type(self.provider).options)
+        return [text for name, text in self.account_options.items() if kinds[name][0] is Secrets]
+
+    @property
+    def create_calls(self):
+        return [request for request in self.gateway.requests if self.creates(request)]
 
     @property
     def signs(self):
@@ -206,7 +228,8 @@ class Gateway:
             return create_invoice(**self.order | arguments), payment
 
     def make_own(self):
-        return self.make(self.new_address(Kind.ADDRESS), page="own", **self.own_order)
+        price = {name: value for name, value in self.own_order.items() if name in ("amount", "currency")}
+        return self.make(self.new_address(Kind.ADDRESS, **price), page="own", **self.own_order)
 
     def request(self, payment=None, **changes):
         """A ``CreateRequest`` as the services make it, for calling the provider itself."""

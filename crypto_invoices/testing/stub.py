@@ -75,11 +75,13 @@ class Stub:
     """``with Stub() as stub``: a gateway at ``stub.url``.
 
     ``stub.script(*answers)`` says what comes next: each a ``Reply`` or a ``Fault``. The last one is given again and again;
-    without any, every request is answered 500. ``stub.requests`` are those since the last ``script``.
+    without any, every request is answered 500. ``stub.requests`` are those since the last ``script``. ``stub.beside`` are
+    replies by path that are given at any time and leave no trace in ``requests``.
     """
 
     def __init__(self):
         self.requests = []
+        self.beside = {}
         self._answers = []
         self._moved_on = threading.Event()  # ends a stall
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -105,6 +107,8 @@ class Stub:
 
     def take(self, request):
         """``(answer, event that ends a stall)`` for a request that came in."""
+        if request.path in self.beside:
+            return self.beside[request.path], self._moved_on
         self.requests.append(request)
         if not self._answers:
             return Reply(b"nothing was scripted", 500), self._moved_on
