@@ -202,9 +202,8 @@ class OnchainPay(Provider):
         path, name = ("/order", "orderId") if remote.kind is Kind.ADDRESS else ("/get-invoice", "invoiceId")
         with self._called("fetch", path, {name: gateway_id}, same=[("id", gateway_id)], timeout=timeout) as (fields, answer):
             # An order's orderId is our reference here, but the gateway's id where orders are made and listed.
-            reference = fields.text("orderId" if remote.kind is Kind.ADDRESS else "externalId")
-            seen = {"source": Source.POLL, "raw": answer.text, "observed_at": answer.started_at}
-            return self._evidence(fields, remote.kind, reference, **seen)
+            ours = fields.text("orderId" if remote.kind is Kind.ADDRESS else "externalId")
+            return self._evidence(fields, remote.kind, ours, source=Source.POLL, raw=answer.text, observed_at=answer.started_at)
 
     # Find
 
@@ -335,10 +334,10 @@ class OnchainPay(Provider):
 
     def test_signature(self):
         """POST /test-signature: the gateway's clock. Raises ``GatewayRefused`` when it does not find the signature good."""
-        with self._called("test_signature", "/test-signature", {}) as (fields, answer):
+        with self._called("probe", "/test-signature", {}) as (fields, answer):
             if not fields.flag("checkSignatureResult"):
                 text = "the signature is wrong: is secret_key the one of public_key?"
-                raise GatewayRefused(text, gateway=self.name, account=self.alias, operation="test_signature")
+                raise GatewayRefused(text, gateway=self.name, account=self.alias, operation="probe")
             return answer.date
 
     probe = test_signature
