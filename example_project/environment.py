@@ -12,7 +12,12 @@ env.read_env(BASE_DIR / ".env")
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))  # databases, and whatever else is not code
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
-SIMULATOR_KEY = env.str("SIMULATOR_MERCHANT_API_KEY", default="SIMKEY-SIMKEY-SIMKEY-SIMKEY")
+SIMULATOR_URL = env.str("SIMULATOR_URL", default="http://127.0.0.1:8001/simulator").rstrip("/")
+# The keys that shop and simulator share, one word for each account and, at OnchainPay, its secret.
+KEYS = {
+    name: env.str(f"SIMULATOR_{name.upper()}_KEY", default=f"simulated-{name}-key")
+    for name in ("oxapay", "goodpayments", "txcash", "txn", "onchainpay", "onchainpay_secret")
+}
 
 
 def sqlite(name):

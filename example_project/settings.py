@@ -2,23 +2,32 @@
 
 from crypto_invoices.conf import accounts_from_env
 
-from .environment import SIMULATOR_KEY, VAR_DIR, env, sqlite
+from .environment import KEYS, SIMULATOR_URL, VAR_DIR, env, sqlite
 
 DEBUG = env.bool("DEBUG", default=True)
 SECRET_KEY = env.str("SECRET_KEY", default="for-development-only-" + "x" * 40 if DEBUG else env.NOTSET)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 
+
+def simulated(provider, path, **options):
+    """An account at the simulator, which plays every gateway."""
+    return {"PROVIDER": f"crypto_invoices.providers.{provider}", "OPTIONS": {"base_url": f"{SIMULATOR_URL}/{path}", **options}}
+
+
 CRYPTO_INVOICES = {
     "BASE_URL": env.str("BASE_URL", default="http://127.0.0.1:8000"),
     "ACCOUNTS": accounts_from_env(env)
     or {
-        "default": {
-            "PROVIDER": "crypto_invoices.providers.oxapay.OxaPay",
-            "OPTIONS": {
-                "merchant_api_key": SIMULATOR_KEY,
-                "base_url": env.str("SIMULATOR_URL", default="http://127.0.0.1:8001/simulator/oxapay/v1"),
-            },
-        },
+        "default": simulated("oxapay.OxaPay", "oxapay/v1", merchant_api_key=KEYS["oxapay"]),
+        "goodpayments": simulated("goodpayments.GoodPayments", "goodpayments/v1/api", api_key=KEYS["goodpayments"]),
+        "txcash": simulated("txcash.TxCash", "txcash/invoice/v1/testnet", api_key=KEYS["txcash"]),
+        "txn": simulated("txn.Txn", "txn/api/public/v1", api_key=KEYS["txn"]),
+        "onchainpay": simulated(
+            "onchainpay.OnchainPay",
+            "onchainpay/api-gateway",
+            public_key=KEYS["onchainpay"],
+            secret_key=KEYS["onchainpay_secret"],
+        ),
     },
 }
 

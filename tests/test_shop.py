@@ -9,6 +9,7 @@ from crypto_invoices.models import Invoice
 from crypto_invoices.providers.base import RemoteInvoice
 from crypto_invoices.providers.oxapay import OxaPay
 from crypto_invoices.services import accept_invoice
+from example_project.shop import ways
 from example_project.shop.models import Order, OrderLine, Product, Shipment
 
 PAYMENT_URL = "https://pay.oxapay.com/10720216/184198827"
@@ -35,7 +36,7 @@ def gateway(monkeypatch):
 def check_out(client, *slugs):
     for slug in slugs:
         client.post(reverse("shop:cart_add", args=[slug]))
-    return client.post(reverse("shop:checkout"), {"email": "payer@example.com"})
+    return client.post(reverse("shop:checkout"), {"email": "payer@example.com", "way": "oxapay"})
 
 
 def status_of(client, order):
@@ -70,8 +71,37 @@ def test_an_empty_cart_cannot_be_checked_out(client, products):
 def test_checkout_asks_for_an_email(client, products):
     client.post(reverse("shop:cart_add", args=["teapot"]))
     assert "59.00 USD" in client.get(reverse("shop:checkout")).text
-    assert "This field is required." in client.post(reverse("shop:checkout"), {}).text
+    assert "This field is required." in client.post(reverse("shop:checkout"), {"way": "oxapay"}).text
     assert not Order.objects.exists()
+
+
+def test_checkout_offers_the_gateways_that_are_configured(client, products):
+    client.post(reverse("shop:cart_add", args=["teapot"]))
+    page = client.get(reverse("shop:checkout"))
+    assert page.context["form"].fields["way"].choices == [("oxapay", "OxaPay")]
+    assert 'value="oxapay" required id="id_way_0" checked' in page.text
+    form = {"email": "payer@example.com", "way": "txn-xrp"}
+    assert "Select a valid choice" in client.post(reverse("shop:checkout"), form).text
+    assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("total", "currency", "refused"),
+    [("59", "USD", set()), ("24.90", "USD", {"txn-usdt", "txn-xrp"}), ("79", "USDT", {"goodpayments", "txcash"})],
+)
+def test_a_price_that_a_gateway_does_not_take_is_not_offered_there(monkeypatch, total, currency, refused):
+    monkeypatch.setattr(ways, "account_aliases", lambda: [way.account for way in ways.WAYS.values()])
+    assert ways.ways_for(Decimal(total), currency).keys() == ways.WAYS.keys() - refused
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_gateway_is_told_what_the_customer_chose(client, gateway, monkeypatch):
+    monkeypatch.setattr(OxaPay, "validate", lambda self, request: None)  # whose hosted page leaves the choice to the payer
+    monkeypatch.setitem(ways.WAYS, "second-trx", ways.Way("TRX", "second", pay_currencies=("TRX",)))
+    order = Order.objects.create(email="payer@example.com", total="59.00", currency="USD", way="second-trx")
+    client.post(reverse("shop:pay", args=[order.number]))
+    assert gateway[0].pay_currencies == ("TRX",)
+    assert Invoice.objects.get().attempts.get().account == "second"
 
 
 def test_checkout_sends_the_payer_to_the_invoice(client, products, gateway):

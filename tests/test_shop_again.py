@@ -43,7 +43,7 @@ def order(transactional_db, monkeypatch):
     return order
 
 
-def polled(order, word, status, *transfers):
+def polled(order, word, status, *transfers, final=True):
     """The gateway says this when it is polled."""
     attempt = order.invoice.attempts.get()
     ledger.apply(
@@ -52,7 +52,7 @@ def polled(order, word, status, *transfers):
             remote=Remote(Kind.INVOICE, attempt.gateway_id, attempt.reference),
             word=word,
             status=status,
-            final=True,
+            final=final,
             transfers=list(transfers),
             expires_at=timezone.now() - timedelta(seconds=10),
         ),
@@ -89,3 +89,10 @@ def test_too_little_money_is_not_asked_for_again(order, client):
     page = client.get(order.get_absolute_url()).text
     assert "Less than the price" in page
     assert "Pay now" not in page
+
+
+def test_the_rest_can_be_paid_while_the_gateway_waits_for_it(order, client):
+    polled(order, "under paid", InvoiceStatus.UNDERPAID, transfer(), final=False)
+    page = client.get(order.get_absolute_url()).text
+    assert "please pay the rest" in page
+    assert "Pay now" in page

@@ -10,10 +10,10 @@ import time
 import requests
 
 from crypto_invoices.simulator.client import SimulatorError
-from example_project.environment import BASE_DIR
+from example_project.environment import BASE_DIR, KEYS
 
 from .processes import DemoError, Processes, is_free
-from .story import Story
+from .stories import tell_all
 from .table import render, verdict
 
 STAFF = "staff"
@@ -54,7 +54,7 @@ class Demo:
         self.site = f"http://127.0.0.1:{port}"
         self.simulator_url = f"http://127.0.0.1:{port + 1}/simulator/"
         self.password = secrets.token_urlsafe(9)
-        self.merchant_key = "-".join(secrets.token_hex(3).upper() for _ in range(4))
+        self.keys = {name: secrets.token_urlsafe(32) for name in KEYS}
         self.login = (STAFF, self.password)
         self.directory = BASE_DIR / "var" / f"demo-{port}"  # databases and logs, new each time
         self.crash_file = self.directory / "crash-on-next-signal"  # as in the shop's settings
@@ -67,8 +67,8 @@ class Demo:
             "ALLOWED_HOSTS": "127.0.0.1",
             "BASE_URL": self.site,
             "CRYPTO_INVOICES_ACCOUNTS": "",
-            "SIMULATOR_URL": f"{self.simulator_url}oxapay/v1",
-            "SIMULATOR_MERCHANT_API_KEY": self.merchant_key,
+            "SIMULATOR_URL": self.simulator_url,
+            **{f"SIMULATOR_{name.upper()}_KEY": key for name, key in self.keys.items()},
         }
         self.processes = Processes(self.directory, environment)
 
@@ -79,24 +79,31 @@ class Demo:
         self.directory.mkdir(parents=True)
         with self.processes:
             self.start()
-            lines = Story(self).tell()
-            text, is_good = verdict(lines)
-            print(f"\n{render(lines)}\n\n{text}", flush=True)
+            groups = tell_all(self)
+            text, is_good = verdict(groups)
+            print(f"\n{render(groups)}\n\n{text}", flush=True)
             if not once:
                 self.serve()
         return 0 if is_good else 1
 
     def start(self):
-        self.say("migrating, creating the staff user and the products, starting the shop and the gateway's simulator")
+        self.say("migrating, creating the staff user and the products, starting the shop and the gateways' simulator")
+        self.processes.run("accounts", "crypto_invoices", "accounts")
         self.processes.start(
             "simulator", "run_simulator", f"127.0.0.1:{self.port + 1}", "--migrate",
             DJANGO_SETTINGS_MODULE="example_project.simulator_settings",
+            SIMULATOR_TXN_WEBHOOK_URL=self.callback_address("txn"),
         )  # fmt: skip
         self.processes.run("migrate", "migrate", "--no-input")
         self.processes.run("staff", "createsuperuser", "--no-input", "--username", STAFF, "--email", "staff@example.com")
         self.processes.run("products", "seed_shop")
         self.start_shop()
         self.processes.wait_for("simulator", lambda: serves(self.simulator_url))
+
+    def callback_address(self, account):
+        """Where a gateway's callbacks arrive: at txn.io a merchant types it into the dashboard."""
+        rows = [line.split() for line in self.processes.log("accounts").read_text().splitlines()]
+        return next(row[-1] for row in rows if row[:1] == [account])
 
     def start_shop(self):
         self.processes.start("shop", "runserver", f"127.0.0.1:{self.port}", "--noreload")

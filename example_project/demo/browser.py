@@ -40,12 +40,18 @@ def _good(response):
 class Customer(Browser):
     """Buys one thing."""
 
-    def buy(self, slug, email):
-        """Puts the product into the cart, checks out, and returns the page that the browser ends up on: the gateway's."""
+    def buy(self, slug, email, way):
+        """Puts the product into the cart, checks out, and returns the page that the browser ends up on: the gateway's.
+
+        ``way`` is one of the checkout's ways to pay.
+        """
         cart = self.submit(self.get("/"), f"/cart/add/{slug}/")
         if "/checkout/" not in cart.text:
             raise DemoError(f"the cart at {cart.url} cannot be checked out")
-        return self.submit(self.get("/checkout/"), "/checkout/", email=email)
+        checkout = self.get("/checkout/")
+        if f'value="{way}"' not in checkout.text:
+            raise DemoError(f"the checkout does not offer to pay by {way}")
+        return self.submit(checkout, "/checkout/", email=email, way=way)
 
 
 class Staff(Browser):
@@ -59,10 +65,10 @@ class Staff(Browser):
         if not page.url.endswith(self.INVOICES):
             raise DemoError("the staff login was refused")
 
-    def press(self, button, order, reason):
-        """Finds the order's invoice in the list, presses the button, gives the reason. Returns the answer's HTTP status."""
+    def press(self, button, order, **fields):
+        """Finds the order's invoice in the list, presses the button, fills in the form. Returns the answer's HTTP status."""
         found = set(re.findall(rf'href="{self.INVOICES}(\d+)/change/', self.get(f"{self.INVOICES}?q={order}").text))
         if len(found) != 1:
             raise DemoError(f"the admin's search for {order} found {len(found)} invoices")
         path = f"{self.INVOICES}{found.pop()}/{button}/"
-        return self.submit(self.get(path), path, follow=False, reason=reason).status_code
+        return self.submit(self.get(path), path, follow=False, **fields).status_code

@@ -5,28 +5,48 @@ from itertools import groupby
 from .processes import DemoError, wait_until
 from .table import Facts
 
-GATEWAY = "oxapay"
-
 
 class Order:
     """One purchase of one customer. ``beside`` are HTTP answers other than those to the gateway's callbacks."""
 
-    def __init__(self, case, browser, simulator, page):
+    def __init__(self, story, case, browser, page):
         self.case = case
         self.browser = browser
-        self.simulator = simulator
-        self.payment_id = page.url.rstrip("/").rpartition("/")[2]
-        by_way_of = [answer.status_code for answer in page.history]
-        if not page.url.startswith(f"{simulator.base_url}{GATEWAY}/pay/") or by_way_of != [302, 302]:
-            raise DemoError(f"the checkout did not lead over the invoice's page to the gateway's, but to {page.url}")
-        self.path = self.payment["data"]["return_url"].removeprefix(browser.site)  # where the gateway sends the payer back
+        self.simulator = story.simulator
+        self.gateway = story.gateway
+        self.payment_ids = []  # at the gateway, one for each attempt
+        self.go_to_gateway(page)
+        self.path = self.payment["data"][story.return_field].removeprefix(browser.site)  # where the payer is sent back to
         self.number = self.path.rstrip("/").rpartition("/")[2]
         self.beside = []
         self.earlier = []
 
+    def go_to_gateway(self, page):
+        """``page`` is where the browser ended up: at the gateway, over the invoice's page."""
+        by_way_of = [answer.status_code for answer in page.history]
+        if not page.url.startswith(f"{self.simulator.base_url}{self.gateway}/pay/") or by_way_of != [302, 302]:
+            raise DemoError(f"the shop did not lead over the invoice's page to the gateway's, but to {page.url}")
+        self.payment_ids.append(page.url.rstrip("/").rpartition("/")[2])
+
+    def pay_again(self):
+        """The customer presses "Pay now" on the order's page, which leads to another payment."""
+        self.go_to_gateway(self.browser.submit(self.browser.get(self.path), f"{self.path}pay/"))
+
+    @property
+    def payments(self):
+        return [self.simulator.payment(self.gateway, payment_id) for payment_id in self.payment_ids]
+
     @property
     def payment(self):
-        return self.simulator.payment(GATEWAY, self.payment_id)
+        return self.payments[-1]
+
+    @property
+    def callbacks(self):
+        return [sent for payment in self.payments for sent in payment["callbacks"]]
+
+    @property
+    def callbacks_to_come(self):
+        return [job for payment in self.payments for job in payment["callbacks_to_come"]]
 
     @property
     def state(self):
@@ -34,7 +54,7 @@ class Order:
 
     def act(self, action, **fields):
         """Presses a button at the gateway."""
-        self.simulator.act(GATEWAY, self.payment_id, action, **fields)
+        self.simulator.act(self.gateway, self.payment_ids[-1], action, **fields)
 
     def wait_for(self, status, shipments=0, seconds=60):
         """Waits until the shop shows this status, and so many shipments."""
@@ -57,8 +77,8 @@ class Order:
         return Facts(last.http, " → ".join(steps["status"]), last.signals, " → ".join(steps["order"]))
 
     def seen_now(self):
-        state, payment = self.state, self.payment
-        answers = [*answers_to(payment["callbacks"]), *self.beside]
+        state = self.state
+        answers = [*answers_to(self.callbacks), *self.beside]
         signals = [name.removeprefix("invoice_") for name in state["signals"]]
         return Facts(", ".join(answers) or "no callback", status_of(state["invoice"]), ", ".join(signals), self._shipped(state))
 
@@ -70,14 +90,18 @@ class Order:
 
 
 def answers_to(callbacks):
-    """``["Paying 200", "Paid 200 ×3"]``: callbacks in the order in which they were sent, equal neighbours as one."""
-    answers = []
+    """``["Paying 200", "Paid 200 ×3"]``: callbacks in the order in which they were sent, equal neighbours as one.
+
+    Of those that nobody answered the first of each word: how many there are depends on how long the shop was away.
+    """
+    answers, unanswered = [], set()
     for (word, status), group in groupby(callbacks, key=lambda sent: (sent["status_word"], sent["http_status"])):
         count = len(list(group))
-        if status is None:
-            answers.append(f"{word} no answer")  # how often depends on how long the shop was away
-        else:
+        if status is not None:
             answers.append(f"{word} {status}" + (f" ×{count}" if count > 1 else ""))
+        elif word not in unanswered:
+            unanswered.add(word)
+            answers.append(f"{word} no answer")
     return answers
 
 

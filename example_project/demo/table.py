@@ -52,24 +52,40 @@ class NotOffered:
     source: str
 
 
-def render(lines):
+@dataclass(frozen=True)
+class Group:
+    """One gateway's ``Line`` and ``NotOffered`` rows."""
+
+    title: str
+    lines: list
+
+
+def render(groups):
     """The table as text, no line longer than 140 characters."""
-    shown = [*_row(name for name, _ in COLUMNS), "-" * WIDTH]
-    for line in lines:
-        if isinstance(line, NotOffered):
-            shown += _columns((line.case, f"not offered: {line.source}"), (COLUMNS[0][1], WIDTH - COLUMNS[0][1] - len(GAP)))
-        else:
-            seen = line.seen
-            shown += _row([line.case, seen.http, seen.status, seen.signals, seen.order, "NO" if line.complaints else "yes"])
-            for complaint in line.complaints:
-                shown += wrap(f"NOT AS PROMISED: {complaint}", WIDTH, initial_indent="  ", subsequent_indent="    ")
-        shown.append("")
+    shown = _row(name for name, _ in COLUMNS)
+    for group in groups:
+        shown += [f"--- {group.title} ".ljust(WIDTH, "-")]
+        for line in group.lines:
+            shown += [*_not_offered(line), ""] if isinstance(line, NotOffered) else [*_line(line), ""]
     return "\n".join(shown)
 
 
-def verdict(lines):
+def _line(line):
+    seen = line.seen
+    shown = _row([line.case, seen.http, seen.status, seen.signals, seen.order, "NO" if line.complaints else "yes"])
+    for complaint in line.complaints:
+        shown += wrap(f"NOT AS PROMISED: {complaint}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return shown
+
+
+def _not_offered(line):
+    first = COLUMNS[0][1]
+    return _columns((line.case, f"not offered: {line.source}"), (first, WIDTH - first - len(GAP)))
+
+
+def verdict(groups):
     """``(text, whether all is as promised)``."""
-    judged = [line for line in lines if isinstance(line, Line)]
+    judged = [line for group in groups for line in group.lines if isinstance(line, Line)]
     good = sum(not line.complaints for line in judged)
     return f"{good} of {len(judged)} cases are as promised.", bool(judged) and good == len(judged)
 

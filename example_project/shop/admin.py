@@ -27,8 +27,8 @@ class ProductAdmin(admin.ModelAdmin):
 
 @admin.register(Order)
 class OrderAdmin(admin.ModelAdmin):
-    list_display = ["number", "email", "total", "currency", "status", "created_at", "shipped_at"]
-    list_filter = ["status"]
+    list_display = ["number", "email", "total", "currency", "way", "status", "created_at", "shipped_at"]
+    list_filter = ["status", "way"]
     search_fields = ["number", "email"]
     raw_id_fields = ["invoice"]
     inlines = [OrderLineInline, ShipmentInline, OrderNoteInline]

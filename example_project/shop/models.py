@@ -4,6 +4,8 @@ from django.utils.crypto import get_random_string
 
 from crypto_invoices.models import Invoice
 
+from .ways import DEFAULT
+
 
 def new_number():
     return get_random_string(10, "23456789ABCDEFGHJKLMNPQRSTUVWXYZ")  # nothing that looks alike
@@ -32,6 +34,7 @@ class Order(models.Model):
     email = models.EmailField()
     total = models.DecimalField(max_digits=12, decimal_places=2)
     currency = models.CharField(max_length=8)
+    way = models.CharField(max_length=20, default=DEFAULT)  # to pay, one of WAYS
     status = models.CharField(max_length=8, choices=Status, default=Status.PLACED)
     invoice = models.OneToOneField(Invoice, models.PROTECT, null=True, blank=True, related_name="shop_order")
     created_at = models.DateTimeField(auto_now_add=True)

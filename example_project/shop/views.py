@@ -15,6 +15,7 @@ from crypto_invoices.statuses import InvoiceStatus
 from .cart import Cart, OtherCurrency
 from .forms import CheckoutForm
 from .models import Order, OrderLine, Product
+from .ways import WAYS
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ def checkout(request):
     cart = Cart(request)
     if not cart.lines:
         return redirect("shop:cart")
-    form = CheckoutForm(request.POST if request.method == "POST" else None)
+    form = CheckoutForm(request.POST if request.method == "POST" else None, cart=cart)
     if not form.is_valid():
         return render(request, "shop/checkout.html", {"cart": cart, "form": form})
     with transaction.atomic():
-        order = Order.objects.create(email=form.cleaned_data["email"], total=cart.total, currency=cart.currency)
+        order = Order.objects.create(**form.cleaned_data, total=cart.total, currency=cart.currency)
         OrderLine.objects.bulk_create(
             OrderLine(order=order, product=line.product, quantity=line.quantity, price=line.product.price) for line in cart.lines
         )
@@ -79,8 +80,11 @@ def pay(request, number):
 
 def go_and_pay(request, order):
     """Sends the payer to the invoice; the key makes sure that an order has one, however often this runs."""
+    way = WAYS[order.way]
     try:
         invoice = create_invoice(
+            account=way.account,
+            pay_currencies=way.pay_currencies,
             amount=order.total,
             currency=order.currency,
             order_id=order.number,
@@ -115,6 +119,8 @@ def prospects(order):
         return {"headline": order.get_status_display(), "payable": invoice is None}
     if invoice.needs_review:
         return {"headline": "Something about the payment is unusual; we are looking into it", "payable": False}
+    if invoice.status == InvoiceStatus.UNDERPAID and invoice.live_attempt:
+        return {"headline": "Less than the price has come; please pay the rest", "payable": True}
     headline = HEADLINES.get(invoice.status, order.get_status_display())
     return {"headline": headline, "payable": invoice.status in PAYABLE}
 

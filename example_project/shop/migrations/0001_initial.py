@@ -37,6 +37,7 @@ class Migration(migrations.Migration):
                 ("email", models.EmailField(max_length=254)),
                 ("total", models.DecimalField(decimal_places=2, max_digits=12)),
                 ("currency", models.CharField(max_length=8)),
+                ("way", models.CharField(default="oxapay", max_length=20)),
                 (
                     "status",
                     models.CharField(
