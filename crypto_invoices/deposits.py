@@ -2,7 +2,8 @@
 
 A transfer is stored when it is first seen, and announced by ``deposit_received`` once the gateway reports it confirmed: goods
 flow from that signal. Each of the two is an event and a version of the static address. A transfer that was announced stays as
-it was; a gateway that takes one back later changes nothing here.
+it was; a gateway that takes one back later changes nothing here. A gateway lists an address's transfers or tells sums, never
+both: what both told would count twice.
 """
 
 import itertools
@@ -78,19 +79,22 @@ def apply(evidence, *, static_address_id, callback=None):
         new, seen = _compare(static_address, evidence)
         confirmed = [row for row, values in seen if "confirmed" in values]
         events = len(new) + len(confirmed)
-        applied = Applied(Verdict.APPLIED if events else Verdict.UNCHANGED, static_address=static_address)
+        verdict = Verdict.APPLIED if events else Verdict.UNCHANGED
+        applied = Applied(verdict, static_address=static_address, reason=evidence.review)
+        for_review = evidence.review and (events or evidence.review != static_address.poll_error)
         values = _words(static_address, evidence) | (_activity() if events else {})
         told = {"old_status": static_address.state, "source": evidence.source.value}
         with transaction.atomic():
             if callback:
-                verdict = ledger.RECEIPT_VERDICT[applied.verdict]
-                told["receipt"] = ledger.file(callback, verdict, "", static_address=static_address)
+                told["receipt"] = ledger.file(
+                    callback, ledger.RECEIPT_VERDICT[verdict], evidence.review, static_address=static_address
+                )
             _swap(static_address, values, events=events)
             stored = ledger.write_transfers(new, seen, static_address=static_address)
             unconfirmed = [row for row in stored if not row.confirmed]
             deposits = [row for row in stored if row.confirmed] + confirmed
             applied.event = _publish(static_address, unconfirmed, deposits, **told)
-        if evidence.review and events:
+        if for_review:
             delivery.notify("review", None, f"static address {static_address.uuid}: {evidence.review}")
         return applied
 
@@ -126,13 +130,14 @@ def _quarantine(static_address, misfit, callback):
 
 def _from_totals(static_address, evidence):
     """From a gateway that tells sums: each rise over what is recorded of a coin, as a transfer whose key is the new sum."""
-    if not _is_held_back(evidence):
-        for coin, total in dict(evidence.totals).items():
-            rows = Transfer.objects.filter(static_address=static_address, currency=coin[:32], amount__isnull=False)
-            rise = subtract(total, add(rows.values_list("amount", flat=True)))
-            if rise > 0:
-                key = f"{coin} {format_amount(total)}"
-                yield RemoteTransfer(key=key, amount=rise, currency=coin, network=evidence.network, confirmed=True)
+    if evidence.transfers or _is_held_back(evidence):
+        return
+    for coin, total in dict(evidence.totals).items():
+        rows = Transfer.objects.filter(static_address=static_address, currency=coin[:32], amount__isnull=False)
+        rise = subtract(total, add(rows.values_list("amount", flat=True)))
+        if rise > 0:
+            key = f"{coin} {format_amount(total)}"
+            yield RemoteTransfer(key=key, amount=rise, currency=coin, network=evidence.network, confirmed=True)
 
 
 def _is_held_back(evidence):

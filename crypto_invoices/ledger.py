@@ -24,6 +24,7 @@ from .statements import Reading, insert, update
 from .statuses import Source, Verdict
 
 __all__ = [
+    "RECEIPT_VERDICT",
     "Applied",
     "Callback",
     "Lost",
@@ -302,6 +303,8 @@ def write_transfers(new, seen, **owner):
         insert(row)
     for row, values in seen:
         update(Transfer, {"pk": row.pk}, values)
+        for name, value in values.items():
+            setattr(row, name, value)
     return rows
 
 

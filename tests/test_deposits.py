@@ -25,6 +25,8 @@ from tests.helpers import (
     body_of,
     connected,
     fetched,
+    path_of,
+    post,
     rows,
     send,
     sign,
@@ -182,6 +184,36 @@ def test_several_deposits_of_one_callback_are_told_one_by_one(gateway, address):
     assert not InvoiceEvent.objects.filter(due_at__isnull=False).exists()
 
 
+# Over HTTP
+
+
+def test_a_callback_over_http(gateway, address):
+    payment = payment_of(gateway, address)
+    with heard() as calls:
+        for _ in range(2):
+            answer = send(payment, "Paid", [tx("5", date=1760000100)])
+            assert (answer.status_code, answer.content) == (200, b"ok")
+    assert (keys(calls), verdicts()) == (["0xaaa1"], ["applied"])
+
+
+def test_a_forged_callback_over_http(gateway, address):
+    before = rows()
+    assert send(payment_of(gateway, address), "Paid", [tx("5")], key="of somebody else").status_code == 403
+    assert rows() == before
+
+
+def test_T17_a_callback_on_the_url_of_another_address_or_account(gateway, address):
+    other, second = make(), make(account="second")
+    body = body_of(payment_of(gateway, address), "Paid", [tx("5")])
+    with heard() as calls:
+        assert post(path_of(payment_of(gateway, other)), body, sign(body)).status_code == 200
+        assert post(path_of(payment_of(gateway, second)), body, sign(body)).status_code == 403
+        moved = path_of(payment_of(gateway, second)).replace("/second/", "/default/")
+        assert post(moved, body, sign(body)).status_code == 404
+    assert (calls, Transfer.objects.count()) == ([], 0)
+    assert [again(row).version for row in (address, other, second)] == [1, 1, 1]
+
+
 # Unconfirmed, then confirmed
 
 
@@ -211,12 +243,23 @@ def test_paid_confirms_the_only_transfer_but_not_one_of_several(gateway, address
 )
 def test_what_the_gateway_holds_or_gives_back_is_not_announced(gateway, address, fields):
     transfer = RemoteTransfer(key="0xaaa1", amount=D(5), currency="USDT", confirmed=True)
-    evidence = evidence_of(address, transfers=(transfer,), totals=(("TRX", D(9)),))
+    listed = evidence_of(address, transfers=(transfer,))
+    summed = evidence_of(address, totals=(("TRX", D(9)),))
     with heard() as calls:
-        deposits.apply(replace(evidence, **fields), static_address_id=address.pk)
+        for evidence in (listed, summed):
+            deposits.apply(replace(evidence, **fields), static_address_id=address.pk)
         assert (transfers(address), calls) == ([("0xaaa1", 5, False)], [])
+        for evidence in (listed, summed):
+            deposits.apply(evidence, static_address_id=address.pk)
+    assert keys(calls) == ["0xaaa1", "TRX 9"]
+
+
+def test_sums_beside_listed_transfers_do_not_count_twice(gateway, address):
+    transfer = RemoteTransfer(key="0xaaa1", amount=D(5), currency="USDT", confirmed=True)
+    evidence = evidence_of(address, transfers=(transfer,), totals=(("USDT", D(5)),))
+    for _ in range(2):
         deposits.apply(evidence, static_address_id=address.pk)
-    assert keys(calls) == ["TRX 9", "0xaaa1"]
+    assert transfers(address) == [("0xaaa1", 5, True)]
 
 
 @pytest.mark.parametrize("amount", [b"null", b"0"])
@@ -460,11 +503,13 @@ def test_money_to_a_revoked_address_is_announced_all_the_same(gateway, address):
 
 
 def test_a_gateways_request_for_a_review_reaches_the_staff(gateway, address):
-    evidence = evidence_of(address, totals=(("USDT", D(5)),), review="held for a check")
-    for _ in range(2):
-        deposits.apply(evidence, static_address_id=address.pk)
+    evidence = evidence_of(address, totals=(("USDT", D(5)),), review="held for a check", on_hold=True)
+    for _ in range(3):
+        deposits.take(again(address), conf.provider_for("default"), evidence, timezone.now())
     [notice] = NOTICES
     assert notice == ("review", None, f"static address {address.uuid}: held for a check")
+    assert again(address).poll_error == "held for a check"
+    assert transfers(address) == []
 
 
 # Races
