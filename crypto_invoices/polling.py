@@ -42,7 +42,8 @@ def ask(provider, attempt, *, timeout=None, gateway_id=""):
         return provider.fetch(remote, timeout=timeout)
     if not _is_looked_up(provider, attempt):
         return None
-    return provider.find(attempt.reference, amount=attempt.amount, currency=attempt.currency, created_at=attempt.created_at)
+    ordered = {"kind": Kind(attempt.kind), "amount": attempt.amount, "currency": attempt.currency}
+    return provider.find(attempt.reference, **ordered, created_at=attempt.created_at)
 
 
 def _is_looked_up(provider, attempt):

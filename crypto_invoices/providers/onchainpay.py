@@ -175,7 +175,7 @@ class OnchainPay(Provider):
         """An order's price is in its coin. Its one reference is ours; the shop's opens the description."""
         hosted = (request.fee_payer, options.additional_fees or None, options.insurance_percent, options.slippage_percent)
         if any(value is not None for value in hosted):
-            raise NotSupported("fee_payer, additional_fees, insurance_percent and slippage_percent need OnchainPay's own page")
+            raise NotSupported("fee_payer, additional_fees, insurance_percent and slippage_percent need OnchainPay's hosted page")
         if len(request.pay_currencies) != 1:
             raise InvalidRequest("pay_currencies", "exactly one is needed with page='own'")
         (coin, network), amount = self.coin(request.pay_currencies[0]), price(request.amount, request.currency)
@@ -207,17 +207,16 @@ class OnchainPay(Provider):
 
     # Find
 
-    def find(self, reference, *, amount, currency, created_at):
+    def find(self, reference, *, kind, amount, currency, created_at):
         """The invoice or order that carries ``reference``, None when there surely is none.
 
         A list knows only statuses: first what waits for money is searched, then all. ``GatewayUncertain``: it is too long.
         """
         check_id(reference, field="reference")
-        for waiting in (True, False):
-            for kind, (_, _, statuses, _, _) in LISTS.items():
-                words = [word for word in statuses if not waiting or word.lower() in ("created", "init", "pending")]
-                if gateway_id := self._search(kind, words, reference):
-                    return self.fetch(Remote(kind, gateway_id, reference))
+        _, _, statuses, _, _ = LISTS[kind]
+        for words in ([word for word in statuses if word.lower() in ("created", "init", "pending")], statuses):
+            if gateway_id := self._search(kind, words, reference):
+                return self.fetch(Remote(kind, gateway_id, reference))
         return None
 
     def _search(self, kind, words, reference):

@@ -237,7 +237,7 @@ class OxaPay(Provider):
 
     # Find
 
-    def find(self, reference, *, amount, currency, created_at):
+    def find(self, reference, *, kind, amount, currency, created_at):
         """The payment whose order_id is ``reference``, or None when GET /payment lists none around ``created_at`` (aware).
 
         The list has no filter for order_id. It is narrowed by amount and currency first, then searched whole, since what
@@ -248,7 +248,7 @@ class OxaPay(Provider):
         span = {"from_date": created_at - around, "to_date": created_at + around, "sort_by": "create_date", "sort_type": "asc"}
         for narrow in ({"currency": currency, "from_amount": amount, "to_amount": amount}, {}):
             if track_id := self._search(reference, span | narrow):
-                return self.fetch(Remote(Kind.INVOICE, track_id, reference))
+                return self.fetch(Remote(kind, track_id, reference))
         return None
 
     def _search(self, reference, filters):

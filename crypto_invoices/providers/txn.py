@@ -264,9 +264,9 @@ class Txn(Provider):
 
     # Find
 
-    def find(self, reference, *, amount, currency, created_at):
+    def find(self, reference, *, kind, amount, currency, created_at):
         """The invoice whose reference is ``reference``, or None. Raises ``GatewayUncertain`` where it bills something else."""
-        return self._look_up(reference, Kind.INVOICE, amount, currency)
+        return self._look_up(reference, kind, amount, currency)
 
     def _look_up(self, reference, kind, amount, currency, **ordered):
         ordered |= {"price_amount": price(amount, currency), "price_currency": currency}

@@ -1153,8 +1153,8 @@ def entry(number, reference=None):
     return {"id": f"id-{number}", "externalId": reference}
 
 
-def find(gateway, reference=REFERENCE):
-    return gateway.find(reference, amount=Decimal(20), currency="USD", created_at=CREATED_AT)
+def find(gateway, reference=REFERENCE, kind=Kind.INVOICE):
+    return gateway.find(reference, kind=kind, amount=Decimal(20), currency="USD", created_at=CREATED_AT)
 
 
 def asked(stub):
@@ -1170,30 +1170,34 @@ def test_T62_find_compares_our_reference(stub, gateway):
     assert asked(stub)[0] == ("get-invoices", WAITING, 50, 0) and stub.seen[1].json["invoiceId"] == INVOICE_ID
 
 
-def test_T62_find_reads_all_pages_then_orders_then_every_status(stub):
+def test_T62_find_reads_all_pages_of_what_waits_then_of_every_status(stub):
     gateway = build(base_url=stub.url + "/api-gateway", page_size=2)
     stub.script += [
         listed([entry(1), entry(2)], 3),
         listed([entry(3)], 3),
-        listed_orders([]),
-        listed([entry(number) for number in range(4)]),
-        listed_orders([{"orderId": "x", "clientOrderId": None}, MADE_ORDER]),
-        ok(ORDER),
+        listed([entry(1), entry(2)], 4),
+        listed([entry(3), entry(INVOICE_ID, REFERENCE) | {"id": INVOICE_ID}], 4),
+        ok(INVOICE),
     ]
-    assert find(gateway).remote == Remote(Kind.ADDRESS, ORDER_ID, REFERENCE)
-    assert asked(stub)[:5] == [
+    assert find(gateway).remote == Remote(Kind.INVOICE, INVOICE_ID, REFERENCE)
+    assert asked(stub)[:4] == [
         ("get-invoices", WAITING, 2, 0),
         ("get-invoices", WAITING, 2, 2),
-        ("orders", ["init", "pending"], 2, 0),
         ("get-invoices", ALL, 2, 0),
-        ("orders", ALL_ORDERS, 2, 0),
+        ("get-invoices", ALL, 2, 2),
     ]
+
+
+def test_T62_an_order_is_found_among_orders(stub, gateway):
+    stub.script += [listed_orders([]), listed_orders([{"orderId": "x", "clientOrderId": None}, MADE_ORDER]), ok(ORDER)]
+    assert find(gateway, kind=Kind.ADDRESS).remote == Remote(Kind.ADDRESS, ORDER_ID, REFERENCE)
+    assert asked(stub)[:2] == [("orders", ["init", "pending"], 50, 0), ("orders", ALL_ORDERS, 50, 0)]
 
 
 def test_T62_find_says_none_only_when_everything_was_read(stub, gateway):
-    stub.script += [listed([entry(1)]), listed_orders([]), listed([entry(1), entry(2)]), listed_orders([])]
+    stub.script += [listed([entry(1)]), listed([entry(1), entry(2)])]
     assert find(gateway) is None
-    assert len(stub.seen) == 4
+    assert len(stub.seen) == 2
 
 
 @pytest.mark.parametrize(

@@ -581,7 +581,7 @@ WIDE = "/v1/payment?from_date=1759996400&to_date=1760003600" + SORTED
 
 
 def find(oxapay, reference=REFERENCE):
-    return oxapay.find(reference, amount=Decimal("10.10"), currency="EUR", created_at=CREATED_AT)
+    return oxapay.find(reference, kind=Kind.INVOICE, amount=Decimal("10.10"), currency="EUR", created_at=CREATED_AT)
 
 
 def test_T62_find_compares_our_reference(stub, oxapay):
@@ -644,7 +644,7 @@ def test_find_refuses_an_empty_reference(stub, oxapay):
 
 def test_find_needs_a_time_with_its_zone(stub, oxapay):
     with pytest.raises(InvalidRequest):
-        oxapay.find(REFERENCE, amount=Decimal(1), currency="EUR", created_at=datetime(2025, 10, 9))
+        oxapay.find(REFERENCE, kind=Kind.INVOICE, amount=Decimal(1), currency="EUR", created_at=datetime(2025, 10, 9))
     assert stub.seen == []
 
 

@@ -1095,7 +1095,9 @@ def test_T38_only_completed_reaches_paid():
 
 def found(stub, *answers, amount=Decimal(1000), currency="CNY"):
     stub.script += answers
-    return build(stub).find(REFERENCE, amount=amount, currency=currency, created_at=datetime(2025, 6, 20, tzinfo=UTC))
+    return build(stub).find(
+        REFERENCE, kind=Kind.INVOICE, amount=amount, currency=currency, created_at=datetime(2025, 6, 20, tzinfo=UTC)
+    )
 
 
 def test_T62_find_compares_the_reference_itself(stub):
@@ -1130,7 +1132,7 @@ def test_T17_T18_T19_find_verifies_what_it_found(stub, changes):
 def test_find_refuses_a_reference_that_is_none(stub):
     for reference in ("", "a b", "a&b"):
         with pytest.raises(InvalidRequest):
-            build(stub).find(reference, amount=Decimal(1), currency="EUR", created_at=None)
+            build(stub).find(reference, kind=Kind.INVOICE, amount=Decimal(1), currency="EUR", created_at=None)
     assert stub.seen == []
 
 
