@@ -19,14 +19,19 @@ from crypto_invoices.orders import callback_url
 from crypto_invoices.reconcile import reconcile
 from crypto_invoices.services import create_invoice
 from crypto_invoices.simulator.client import SimulatorClient
+from crypto_invoices.simulator.onchainpay import OnchainPay
 from tests.helpers import facts, recorded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+PUBLIC_KEY, SECRET_KEY = next(iter(OnchainPay.settings["KEY_PAIRS"].items()))
 ROOT = Path(__file__).resolve().parents[1]
 ACCOUNTS = {  # alias: (provider, path at the simulator, options, what its invoices need)
     "oxapay": ("oxapay.OxaPay", "oxapay/v1", {"merchant_api_key": "SIMUL8-SIMUL8-SIMUL8-SIMUL8"}, {"currency": "USDT"}),
-    "goodpayments": ("goodpayments.GoodPayments", "goodpayments/v1/api", {"api_key": "5" * 64}, {"currency": "USD", "pay_currencies": ["USDT@tron"]}),
+    "goodpayments": (
+        "goodpayments.GoodPayments", "goodpayments/v1/api", {"api_key": "5" * 64},
+        {"currency": "USD", "pay_currencies": ["USDT@tron"]},
+    ),
     "txcash": (
         "txcash.TxCash", "txcash/invoice/v1/testnet", {"api_key": "simulated-tx-cash-key", "sandbox": True},
         {"currency": "USD"},
@@ -34,6 +39,10 @@ ACCOUNTS = {  # alias: (provider, path at the simulator, options, what its invoi
     "txn": (
         "txn.Txn", "txn/api/public/v1", {"api_key": "txn_cmp_simulator", "sandbox": True},
         {"currency": "USD", "pay_currencies": ["USDT@tron"]},
+    ),
+    "onchainpay": (
+        "onchainpay.OnchainPay", "onchainpay/api-gateway", {"public_key": PUBLIC_KEY, "secret_key": SECRET_KEY},
+        {"currency": "USD", "pay_currencies": ["USDT@tron", "ETH@ethereum"]},
     ),
 }  # fmt: skip
 
@@ -78,6 +87,16 @@ HISTORIES = {
         "cancelled after it expired": (["expire", "cancel"], "expired", False),
         "released": (["pay", "hold", "release", "confirm"], "paid", True),
         "rejected": (["pay", "hold", "reject"], "failed", False),
+    },
+    "onchainpay": {
+        "paid": PAID,
+        "topped up": TOPPED_UP,
+        "short": (["pay_part", "confirm", "expire"], "underpaid", False),
+        "short, and the rest after the end": (["pay_part", "confirm", "expire", "pay", "confirm"], "paid", True),
+        "too much": TOO_MUCH,
+        "nothing chosen": (["expire"], "expired", False),
+        "rejected": (["pay", "reject"], "failed", False),
+        "a technical failure": (["choose", "fail"], "failed", False),
     },
 }
 
@@ -127,7 +146,7 @@ def play(simulator, gateway, buttons, *, with_callbacks):
         try:
             for button in buttons:
                 PaymentAttempt.objects.update(hinted_at=None)  # as if ten seconds had passed
-                coin = {"currency": "USDT"} if button in ("pay", "pay_part", "pay_more") and gateway != "txn" else {}
+                coin = {"currency": "USDT"} if button in ("choose", "pay", "pay_part", "pay_more") and gateway != "txn" else {}
                 simulator.act(gateway, payment, button, **coin)
                 delivered = [sent for sent in simulator.deliver() if sent["id"] == payment]
                 assert all(sent["accepted"] for sent in delivered)

@@ -227,9 +227,9 @@ class Provider(ABC):
     words for it. ``account_callbacks``: one callback URL for the whole account, typed into the gateway's dashboard, instead
     of one in each request. ``takes_tolerance``: an invoice's ``underpaid_tolerance`` can be told to the gateway.
 
-    Beside the abstract methods there are, where the capability is declared: ``find(reference, *, kind, amount,
-    currency, created_at) -> Evidence | None``, ``cancel(remote) -> Evidence``, ``create_static_address(request) -> RemoteInvoice`` and
-    ``revoke_static_address(remote)``.
+    Beside the abstract methods there are, where the capability is declared:
+    ``find(reference, *, kind, amount, currency, created_at) -> Evidence | None``, ``cancel(remote) -> Evidence``,
+    ``create_static_address(request) -> RemoteInvoice`` and ``revoke_static_address(remote)``.
     """
 
     name: ClassVar[str]  # for people: "OxaPay"
