@@ -167,9 +167,13 @@ class Answers:
     def test_cancelling_tells_the_gateway_where_it_can(self):
         invoice, payment = self.make()
         can = self.provider.supports(Capability.CANCEL)
+        self.fetch(payment)
+        reading = [(request.method, request.path) for request in self.gateway.requests]
         self.gateway.script(*(self.cancelled(payment) if can else [Reply(b"", 500)]))
         cancelled = cancel_invoice(invoice, reason="sold out")
-        self.assertEqual((cancelled.told, bool(self.gateway.requests)), (can, can))
+        calls = [(request.method, request.path) for request in self.gateway.requests]
+        self.assertEqual((cancelled.told, bool(calls)), (can, can))
+        self.assertNotEqual(calls, reading, "to read is not to cancel")
         self.assertEqual(cancelled.invoice.status, InvoiceStatus.CANCELLED)
         self.assertEqual(self.fresh(invoice).payment_url, "")
 

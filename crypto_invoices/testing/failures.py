@@ -246,7 +246,7 @@ class Failures:
         refresh_invoice(invoice)
 
     def _probe_with(self, answer, invoice):
-        self.gateway.script(replace(answer, status=max(answer.status, 400)))
+        self.gateway.script(replace(answer, status=max(answer.status, 401)))
         self.provider.probe()
 
     # Tools
