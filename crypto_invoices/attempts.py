@@ -21,6 +21,7 @@ POLLING = (
     (timedelta(days=3), timedelta(hours=3)),
 )
 LONGEST_INTERVAL = timedelta(hours=24)
+LONGEST_WATCH = timedelta(days=180)  # of what never comes to an end at its gateway
 
 
 def create_rows(fields, attempt_fields, *, user=None):
@@ -128,9 +129,10 @@ def flag(invoice_id, reason):
 
 def poll_interval(attempt, watch, now):
     """How long to wait before asking again: short while young, then longer; None once the watch after closing is over."""
-    if attempt.state == AttemptState.REFUSED:
+    if attempt.state == AttemptState.REFUSED or now > attempt.created_at + LONGEST_WATCH:
         return None
-    if attempt.closed_at is not None and now > attempt.closed_at + watch:
+    under_way = attempt.status in (InvoiceStatus.CONFIRMING, InvoiceStatus.REFUNDING)
+    if attempt.closed_at is not None and now > attempt.closed_at + watch and not under_way:
         return None
     age = now - (attempt.closed_at or attempt.created_at)
     interval = next((step for limit, step in POLLING if age < limit), LONGEST_INTERVAL)

@@ -6,6 +6,7 @@ from . import conf
 from .exceptions import NotAllowed
 from .money import percent_of, subtract
 from .statuses import (
+    DEAD,
     SETTLED,
     AttemptFacts,
     AttemptState,
@@ -25,6 +26,7 @@ __all__ = ["Change", "after_evidence", "after_marks"]
 
 UNREAD = frozenset({"raw"})  # columns that are written without having been read
 KEY_LENGTH = 190  # of Transfer.key; MariaDB indexes no longer one
+OVER = SETTLED | DEAD | {InvoiceStatus.REFUNDED}
 MARKS = ("cancelled_at", "accepted_at", "reversed_at", "refunding_at", "refunded_at")
 ENTERING = {
     InvoiceStatus.CONFIRMING: "invoice_confirming",
@@ -165,8 +167,9 @@ def _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known
     first_money_at = attempt.first_money_at or (now if money else None)
     gateway_late = _first(evidence.late, attempt.gateway_late)
     times = [(t.paid_at, t.value) for t in (*known, *change.new_transfers)]
+    deadline = _first(evidence.expires_at, attempt.expires_at)
     late, paid_at = lateness(
-        _first(evidence.expires_at, attempt.expires_at),
+        deadline,
         told=gateway_late,
         transfers=times or [(_first(evidence.paid_at, attempt.paid_at), None)],
         due=subtract(attempt.amount, percent_of(attempt.amount, tolerance or 0)),
@@ -185,9 +188,16 @@ def _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known
         "manual": attempt.manual or (evidence.manual and ruling.verdict is not Verdict.STALE),
         "on_hold": attempt.on_hold if ruling.verdict is Verdict.STALE else evidence.on_hold,
     }
-    if evidence.final and ruling.verdict is not Verdict.STALE and attempt.state != AttemptState.CLOSED:
-        facts |= {"state": AttemptState.CLOSED.value, "closed_at": now, "live_key": None}
+    if ruling.verdict is not Verdict.STALE and _is_over(evidence, ruling.status, deadline, now):
+        if attempt.state != AttemptState.CLOSED or ruling.status != attempt.status:
+            facts |= {"state": AttemptState.CLOSED.value, "closed_at": now, "live_key": None}
     return facts
+
+
+def _is_over(evidence, status, deadline, now):
+    """Whether nothing more is waited for, so that the watch for late money begins. That is ours to say: a gateway may go on
+    calling its word not final."""
+    return evidence.final or status in OVER or (status is InvoiceStatus.UNDERPAID and deadline is not None and now > deadline)
 
 
 def _words(attempt, evidence, ruling):

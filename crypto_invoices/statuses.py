@@ -49,7 +49,7 @@ class AttemptState(StrEnum):
     OPEN = "open"
     REFUSED = "refused"  # nothing exists at the gateway
     SUPERSEDED = "superseded"  # a newer attempt took its place; still watched
-    CLOSED = "closed"  # final at the gateway; watched for a while
+    CLOSED = "closed"  # nothing more is waited for; watched for a while
 
 
 class Source(StrEnum):

@@ -9,6 +9,7 @@ from django.core.management import call_command
 
 from crypto_invoices.exceptions import GatewayUncertain, NotAllowed
 from crypto_invoices.models import Invoice, InvoiceEvent, PaymentAttempt, Transfer
+from crypto_invoices.providers.oxapay import OxaPay
 from crypto_invoices.reconcile import due_attempts, reconcile
 from crypto_invoices.services import cancel_invoice, create_invoice, start_attempt
 from tests.helpers import (
@@ -412,6 +413,55 @@ def test_watch_after_close_ends(gateway, clock, word):
     clock.advance(days=30)
     assert reconcile().polled == 0
     assert len(gateway.requests) == before
+
+
+class NeverFinal(OxaPay):
+    """As OnchainPay, which calls nearly no word final."""
+
+    final = frozenset()
+
+
+@pytest.mark.parametrize("word", ["paid", "expired", "underpaid", "refunded"])
+def test_closing_is_ours_where_the_gateway_calls_no_word_final(gateway, clock, settings, word):
+    account = {**gateway.account("default"), "PROVIDER": f"{__name__}.NeverFinal"}
+    settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": {"default": account}}
+    invoice, payment = make(gateway)
+    clock.advance(hours=2)  # after its deadline
+    tell(payment, word, [tx("10" if word == "underpaid" else "25")] if word != "expired" else [])
+    reconcile()
+    attempt = invoice.attempts.get()
+    assert (attempt.state, attempt.live_key, attempt.closed_at) == ("closed", None, clock.now)
+    for _ in range(72):
+        clock.advance(hours=1)
+        reconcile()
+    assert invoice.attempts.get().next_poll_at is not None
+    clock.advance(hours=24)
+    reconcile()
+    assert invoice.attempts.get().next_poll_at is None
+
+
+def test_what_is_short_before_its_deadline_stays_open(gateway, clock, settings):
+    account = {**gateway.account("default"), "PROVIDER": f"{__name__}.NeverFinal"}
+    settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": {"default": account}}
+    invoice, payment = make(gateway)
+    clock.advance(minutes=30)
+    tell(payment, "underpaid", [tx("10")])
+    reconcile()
+    assert invoice.attempts.get().state == "open"
+
+
+def test_what_is_under_way_is_watched_to_its_end(gateway, clock):
+    invoice, payment = make(gateway)
+    clock.advance(minutes=30)
+    tell(payment, "paid", [tx("25")])
+    reconcile()
+    clock.advance(hours=71)
+    tell(payment, "refunding", [tx("25")])
+    reconcile()
+    clock.advance(hours=48)
+    tell(payment, "refunded", [tx("25")])
+    reconcile()
+    assert facts(invoice)["status"] == "refunded"
 
 
 @pytest.mark.parametrize("hours", [1, 71])
