@@ -9,6 +9,7 @@ answers what the subclass says the gateway answers, and goes through the public 
 capability that is not declared is not skipped: then the opposite is proved.
 """
 
+from .addresses import Addresses
 from .answers import Answers
 from .authenticity import Authenticity
 from .callbacks import Callbacks
@@ -23,5 +24,5 @@ from .stub import Fault, Reply, Request, Stub
 __all__ = ["Fault", "Payment", "ProviderContract", "Reply", "Request", "Stub"]
 
 
-class ProviderContract(Declarations, Creating, Failures, Answers, Authenticity, Callbacks, Money, Gateway):
+class ProviderContract(Declarations, Creating, Failures, Answers, Authenticity, Callbacks, Money, Addresses, Gateway):
     """Inherited together with ``django.test.TestCase``; what to fill in: ``Gateway``, in the order of its attributes."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from ..exceptions import GatewayUncertain
-from ..providers.base import Capability, Evidence, Kind, StaticAddressRequest
+from ..providers.base import Capability, Evidence, Kind
 from ..reconcile import EXPIRY_MARGIN, reconcile
 from ..services import cancel_invoice, refresh_invoice
 from ..statuses import SETTLED, InvoiceStatus, Source
@@ -194,51 +194,3 @@ class Answers:
         refreshed = refresh_invoice(invoice)
         self.assertIn(refreshed.status, SETTLED)
         self.assertEqual((refreshed.is_paid, refreshed.needs_review), (False, True))
-
-    # Static addresses
-
-    def test_a_static_address_is_made_with_its_coin(self):
-        if not self._has(Capability.STATIC_ADDRESS, "create_static_address"):
-            return
-        payment = self.new_address(Kind.STATIC_ADDRESS)
-        self.gateway.script(*self.static_created(payment))
-        made = self.provider.create_static_address(self._static(payment))
-        self.assertEqual((made.gateway_id, made.kind), (payment.gateway_id, Kind.STATIC_ADDRESS))
-        self.assertEqual(made.address, payment.address)
-        self.assertTrue(made.pay_currency)
-        self.assert_exact(made)
-
-    def test_a_static_address_for_an_unknown_coin_is_refused_before_anything_is_sent(self):
-        if not self._has(Capability.STATIC_ADDRESS, "create_static_address"):
-            return
-        with self.assertRaisesRegex(ValueError, "NOCOIN"):
-            self.provider.create_static_address(self._static(self.new_payment(), pay_currency="NOCOIN@nowhere"))
-        self.assertEqual(self.gateway.requests, [])
-
-    def test_money_on_a_static_address_is_read(self):
-        if not self._has(Capability.STATIC_ADDRESS, "create_static_address"):
-            return
-        evidence = self.fetch(self.paid(self.new_address(Kind.STATIC_ADDRESS)))
-        self.assertEqual(evidence.remote.kind, Kind.STATIC_ADDRESS)
-        self.assertTrue(evidence.transfers or evidence.totals)
-        self.assert_exact(evidence)
-
-    def test_a_static_address_is_revoked_where_the_gateway_can(self):
-        if not self._has(Capability.REVOKE_STATIC_ADDRESS, "revoke_static_address"):
-            return
-        payment = self.new_address(Kind.STATIC_ADDRESS)
-        self.gateway.script(*self.revoked(payment))
-        self.provider.revoke_static_address(self.remote(payment))
-        self.assertEqual(len(self.gateway.requests), len(self.revoked(payment)))
-        named = self.gateway.requests[-1].path + str(self.gateway.requests[-1].fields)
-        self.assertTrue(payment.address in named or payment.gateway_id in named)
-
-    def _has(self, capability, method):
-        """Whether the gateway has the capability; without it the provider must not have its method."""
-        has = self.provider.supports(capability)
-        self.assertEqual(hasattr(self.provider, method), has)
-        return has
-
-    def _static(self, payment, **changes):
-        values = {"reference": payment.reference, "callback_url": self.callback_url(payment.reference)}
-        return StaticAddressRequest(**values | self.static_order | changes)

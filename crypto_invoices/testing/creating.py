@@ -5,7 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from ..exceptions import CryptoInvoicesError, GatewayUncertain, InvalidRequest, NotSupported
-from ..providers.base import Capability, Kind
+from ..providers.base import Capability
 from ..services import create_invoice
 from ..statuses import AttemptState, InvoiceStatus
 
@@ -206,40 +206,3 @@ class Creating:
                     invoice = error.invoice
                 self.assertEqual(invoice.payment_url, "" if told else self.page_url)
                 self.assertFalse(told and self.attempt(invoice).payment_url)
-
-    # The shop's own page
-
-    def test_the_own_page_gets_an_address(self):
-        if not self.provider.supports(Capability.OWN_PAGE):
-            with self.assertRaises(NotSupported):
-                create_invoice(**self.order | {"page": "own"})
-            self.assertEqual(self.gateway.requests, [])
-            return
-        invoice, payment = self.make_own()
-        attempt = self.attempt(invoice)
-        self.assertEqual((attempt.kind, attempt.address), (Kind.ADDRESS, payment.address))
-        self.assertEqual(attempt.state, AttemptState.OPEN)
-
-    def test_the_own_page_keeps_the_tag_and_the_amount_in_coin(self):
-        if not self.provider.supports(Capability.OWN_PAGE):
-            with self.assertRaises(NotSupported):
-                self.make_own()
-            return
-        attempt = self.attempt(self.make_own()[0])
-        other = self.new_address(Kind.ADDRESS)
-        tagged = self.tells(self.created, other, address_tag="")
-        self.assertEqual(attempt.address_tag, other.address_tag if tagged else "")
-        self.assertIn(type(attempt.pay_amount), (Decimal, type(None)))
-        self.assertTrue(attempt.pay_currency)
-
-    def test_the_own_page_takes_exactly_one_coin(self):
-        if not self.provider.supports(Capability.OWN_PAGE):
-            with self.assertRaises(NotSupported):
-                create_invoice(**self.order | {"page": "own", "pay_currencies": ["A", "B"]})
-        else:
-            coins = list(self.provider.pay_currencies)[:2]
-            self.assertEqual(len(coins), 2, "a gateway with an own page names its coins in pay_currencies")
-            with self.assertRaises(InvalidRequest) as caught:
-                create_invoice(**self.order | {"page": "own", "pay_currencies": coins})
-            self.assertEqual(caught.exception.field, "pay_currencies")
-        self.assertEqual(self.gateway.requests, [])

@@ -228,8 +228,12 @@ class Gateway:
             return create_invoice(**self.order | arguments), payment
 
     def make_own(self):
-        price = {name: value for name, value in self.own_order.items() if name in ("amount", "currency")}
-        return self.make(self.new_address(Kind.ADDRESS, **price), page="own", **self.own_order)
+        return self.make(self.new_address(Kind.ADDRESS, **self.own_price), page="own", **self.own_order)
+
+    @property
+    def own_price(self):
+        """Amount and currency where those of ``own_order`` are others than those of ``order``."""
+        return {name: value for name, value in self.own_order.items() if name in ("amount", "currency")}
 
     def request(self, payment=None, **changes):
         """A ``CreateRequest`` as the services make it, for calling the provider itself."""

@@ -79,7 +79,8 @@ def _object(payment, **changes):
     static, own = payment.kind is Kind.STATIC_ADDRESS, payment.kind is not Kind.INVOICE
     received = {"USDT": payment.received} if own else {"TRX": payment.received * 3, "USDT": 0}
     return {
-        "id": int(payment.gateway_id), "status": payment.word.upper(), "type": "MULTIPLE" if static else "SINGLE",
+        "id": int(payment.gateway_id), "status": "ACTIVE" if static else payment.word.upper(),
+        "type": "MULTIPLE" if static else "SINGLE",
         "paymentURL": payment.payment_url, "amount": None if static else payment.amount,
         "currencies": ["USDT"] if own else ["TRX", "USDT"],
         "currencies_amounts": {"USDT": payment.amount} if own else {"TRX": payment.amount * 3, "USDT": payment.amount},

@@ -91,6 +91,8 @@ class TestOnchainPay(ProviderContract, TestCase):
     def fetched(self, payment):
         if payment.kind is Kind.INVOICE:
             return [_success(_invoice(payment))]
+        if payment.kind is Kind.ADDRESS:
+            return [_success(_order(payment) | {"orderId": payment.reference})]
         user_id = payment.gateway_id.partition("_")[0]
         address = {"address": payment.address, "tag": None, "balance": str(payment.received), "isActive": True}
         return [_success({"id": "1", "userId": user_id, "currency": "USDT", "network": "tron"} | address)]
@@ -112,6 +114,8 @@ class TestOnchainPay(ProviderContract, TestCase):
     def callback_body(self, payment):
         if payment.kind is Kind.STATIC_ADDRESS:
             return simplejson.dumps({"event": "DEPOSIT_PERSONAL", "id": payment.gateway_id}).encode()
+        if payment.kind is Kind.ADDRESS:
+            return simplejson.dumps(_order(payment) | {"order": payment.reference}).encode()
         return simplejson.dumps(_invoice(payment), separators=(",", ":")).encode()
 
     def sign(self, body, secret):
@@ -133,4 +137,21 @@ def _invoice(payment):
         "paymentTolerancePercent": "1.5", "webhookURL": "https://shop.example/", "returnUrl": "https://shop.example/",
         "expiresAt": (payment.expires_at - AFTER_THE_CHOICE).isoformat(), "createdAt": "2024-12-25T14:35:23.166Z",
         "currencies": [{"currency": "USDT", "networks": [{"name": "tron", "amount": "25"}]}],
+    }  # fmt: skip
+
+
+def _order(payment):
+    """What the answer to /order and the callback share; our reference is ``orderId`` in one and ``order`` in the other."""
+    transactions = [
+        {
+            "id": tx_hash, "status": "processed" if payment.confirmed else "pending", "currency": "USDT", "network": "tron",
+            "amount": str(amount), "tx": tx_hash, "confirmations": "10", "sender": "TSender",
+        }
+        for tx_hash, amount in payment.parts
+    ]  # fmt: skip
+    return {
+        "id": payment.gateway_id, "currency": payment.currency, "network": "tron", "status": payment.word, "description": None,
+        "address": payment.address, "tag": payment.address_tag or None, "amount": str(payment.amount),
+        "received": str(payment.received), "paymentTolerancePercent": "1.5", "transactions": transactions,
+        "expiresAt": payment.expires_at.isoformat(),
     }  # fmt: skip
