@@ -188,9 +188,9 @@ def _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known
         "manual": attempt.manual or (evidence.manual and ruling.verdict is not Verdict.STALE),
         "on_hold": attempt.on_hold if ruling.verdict is Verdict.STALE else evidence.on_hold,
     }
-    if ruling.verdict is not Verdict.STALE and _is_over(evidence, ruling.status, deadline, now):
-        if attempt.state != AttemptState.CLOSED or ruling.status != attempt.status:
-            facts |= {"state": AttemptState.CLOSED.value, "closed_at": now, "live_key": None}
+    is_news = attempt.state != AttemptState.CLOSED or ruling.status != attempt.status
+    if is_news and ruling.verdict is not Verdict.STALE and _is_over(evidence, ruling.status, deadline, now):
+        facts |= {"state": AttemptState.CLOSED.value, "closed_at": now, "live_key": None}
     return facts
 
 

@@ -31,11 +31,13 @@ __all__ = [
     "due_static_addresses",
     "find",
     "mark_unknown",
+    "note",
     "note_failure",
     "operate",
     "poll",
     "poll_interval",
     "remote_of",
+    "says_nothing_new",
     "take",
 ]
 
@@ -311,26 +313,35 @@ def take(static_address, provider, evidence, started_at):
         mark_unknown(static_address, reason)
     static_address.poll_failures = 0
     interval = poll_interval(static_address, provider.watch, started_at)
-    _note(static_address, interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error=reason)
+    note([static_address], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error=reason)
     return applied
 
 
 def note_failure(static_address, provider, error, started_at):
     """Notes that the gateway could not be asked, and asks less often the more often that happens."""
     if isinstance(error, GatewayPaused):  # nothing was asked, so nothing failed
-        _note(static_address, timedelta(seconds=error.seconds), started_at)
+        note([static_address], timedelta(seconds=error.seconds), started_at)
         return
     static_address.poll_failures += 1
     interval = poll_interval(static_address, provider.watch, started_at)
     failure = {"poll_failures": static_address.poll_failures, "poll_error": str(error)[:2000]}
-    _note(static_address, interval, started_at, polled_at=timezone.now(), **failure)
+    note([static_address], interval, started_at, polled_at=timezone.now(), **failure)
 
 
-def _note(static_address, interval, started_at, **values):
-    """Writes what a poll was like, and when to ask again; who was made due meanwhile, by a callback, stays due."""
+def note(polled, interval, started_at, **values):
+    """As ``polling.note``: writes what polls were like, and when to ask again; who was made due meanwhile stays due."""
     now = timezone.now()
-    rows = StaticAddress.objects.filter(pk=static_address.pk).exclude(next_poll_at__gt=started_at, next_poll_at__lte=now)
-    rows.update(next_poll_at=None if interval is None else now + interval, **values)
+    rows = StaticAddress.objects.filter(pk__in=[static_address.pk for static_address in polled])
+    rows.exclude(next_poll_at__gt=started_at, next_poll_at__lte=now).update(
+        next_poll_at=None if interval is None else now + interval, **values
+    )
+
+
+def says_nothing_new(static_address, evidence):
+    """Whether an answer agrees with all that is known of the address, so that only the poll's time is worth writing."""
+    if _misfit(static_address, evidence) or set(_words(static_address, evidence)) - {"raw"}:
+        return False
+    return not any(_compare(static_address, evidence))
 
 
 def poll_interval(static_address, watch, now):

@@ -6,14 +6,14 @@ from datetime import timedelta
 from django.utils import timezone
 
 from . import attempts, conf, ledger, orders
-from .attempts import CREATING_FOR
+from .attempts import CREATING_FOR, poll_interval
 from .changes import after_evidence
 from .exceptions import GatewayError, GatewayPaused
 from .models import PaymentAttempt
 from .providers.base import Capability, Kind, Remote
 from .statuses import AttemptState
 
-__all__ = ["ask", "note", "note_failure", "poll", "says_nothing_new", "take"]
+__all__ = ["ask", "note", "note_failure", "poll", "poll_interval", "says_nothing_new", "take"]
 
 DOUBT = timedelta(minutes=10)  # a look-up that finds nothing so long after a create call says that it made nothing
 
@@ -63,7 +63,7 @@ def take(attempt, provider, evidence, started_at):
     elif not attempt.gateway_id and _is_looked_up(provider, attempt) and started_at > attempt.created_at + DOUBT:
         attempts.refuse(attempt, "the gateway knows no payment with our reference")
     attempt.poll_failures = 0
-    interval = attempts.poll_interval(attempt, provider.watch, started_at)
+    interval = poll_interval(attempt, provider.watch, started_at)
     if attempt.state == AttemptState.UNKNOWN and not provider.supports(Capability.LOOKUP_BY_REFERENCE):
         interval = None  # only a callback can say more
     note([attempt], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error="")
@@ -77,7 +77,7 @@ def note_failure(attempt, provider, error, started_at):
         note([attempt], timedelta(seconds=error.seconds), started_at)
         return
     attempt.poll_failures += 1
-    interval = attempts.poll_interval(attempt, provider.watch, started_at)
+    interval = poll_interval(attempt, provider.watch, started_at)
     failure = {"poll_failures": attempt.poll_failures, "poll_error": str(error)[:2000]}
     note([attempt], interval, started_at, polled_at=timezone.now(), **failure)
 

@@ -1,40 +1,42 @@
 """Polls what is due, lets our clock expire what the gateway leaves open, and takes up what was left lying.
 
-Due attempts are claimed in small portions, so that memory stays bounded and several processes share the work; threads ask
-the gateways, and the calling thread alone touches the database.
+Due attempts and static addresses are claimed in small portions, so that memory stays bounded and several processes share the
+work; threads ask the gateways, and the calling thread alone touches the database.
 """
 
 import logging
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from queue import SimpleQueue
+from types import ModuleType
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from . import attempts, conf, ledger, polling
+from . import conf, deposits, ledger, polling
 from .exceptions import CryptoInvoicesError, GatewayError, GatewayPaused
 from .models import CallbackReceipt, PaymentAttempt
 from .providers.base import Evidence, Kind, Remote
 from .statuses import AttemptState, InvoiceStatus, Source, Verdict
 
-__all__ = ["Report", "due_attempts", "reconcile", "unmatched_receipts"]
+__all__ = ["Report", "count_due", "due_attempts", "reconcile", "unmatched_receipts"]
 
 logger = logging.getLogger("crypto_invoices.reconcile")
 
 EXPIRY_MARGIN = timedelta(minutes=15)  # between expires_at and the moment when our clock may say "expired"
-PORTION = 100  # attempts claimed at once
-CLAIMED_FOR = timedelta(minutes=5)  # then others may take a claimed attempt, since its process must have died
+PORTION = 100  # rows claimed at once
+CLAIMED_FOR = timedelta(minutes=5)  # then others may take a claimed row, since its process must have died
 WRITTEN_AT_ONCE = 200  # polls that brought nothing new
 
 
 @dataclass(slots=True)
 class Report:
-    """Counts of one run: attempts polled, of them changed and failed; left for later since their gateway failed too often;
-    attempts that our clock expired."""
+    """Counts of one run: attempts and static addresses polled, of them changed and failed; left for later since their
+    gateway failed too often; attempts that our clock expired."""
 
     polled: int = 0
     changed: int = 0
@@ -48,22 +50,40 @@ def due_attempts(now=None):
     return PaymentAttempt.objects.filter(next_poll_at__lte=now or timezone.now()).order_by("next_poll_at", "pk")
 
 
-def reconcile(*, limit=None, concurrency=1, progress=None, stopped=lambda: False):
-    """Polls every attempt that is due now, at most ``limit``, ``concurrency`` at a time. Returns a ``Report``.
+def count_due():
+    """How many attempts and static addresses are due."""
+    return due_attempts().count() + deposits.due_static_addresses().count()
 
-    ``progress(attempt)`` is called after each; no further attempt is begun once ``stopped()`` is true.
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is polled: ``how`` is the room that asks about a row and takes the answer, ``due(now)`` the rows, longest first."""
+
+    how: ModuleType
+    due: Callable
+    related: tuple = ()
+
+
+ATTEMPTS = Work(polling, due_attempts, ("invoice", "transfers"))
+STATIC_ADDRESSES = Work(deposits, deposits.due_static_addresses)
+
+
+def reconcile(*, limit=None, concurrency=1, progress=None, stopped=lambda: False):
+    """Polls every attempt and static address that is due now, at most ``limit``, ``concurrency`` at a time.
+
+    ``progress(row)`` is called after each; no further one is begun once ``stopped()`` is true. Returns a ``Report``.
     """
     run = _Run()
     answers = SimpleQueue()
     waiting = 0
     with ThreadPoolExecutor(concurrency, thread_name_prefix="crypto_invoices") as threads:
-        for attempt in _claimed(limit, stopped):
+        for work, row in _claimed(limit, stopped):
             try:
-                provider = conf.provider_for(attempt.account)
+                provider = conf.provider_for(row.account)
             except ImproperlyConfigured as error:
-                run.skip(attempt, error)
+                run.skip(row, error)
                 continue
-            threads.submit(_ask, provider, attempt, answers)
+            threads.submit(_ask, work, provider, row, answers)
             waiting += 1
             while waiting >= 2 * concurrency - 1:  # the next questions wait already when a thread is free
                 waiting -= 1
@@ -75,34 +95,35 @@ def reconcile(*, limit=None, concurrency=1, progress=None, stopped=lambda: False
 
 
 def _claimed(limit, stopped):
-    """The attempts that are due when this begins, each handed to one process only."""
+    """Pairs of ``Work`` and row of all that is due when this begins, each handed to one process only."""
     now = timezone.now()
     left = limit
-    while due := list(due_attempts(now).values_list("pk", flat=True)[: PORTION if left is None else min(PORTION, left)]):
-        mine = _claim(due, now)
-        for attempt in mine:
-            if stopped():
-                return
-            yield attempt
-        left = None if left is None else left - len(mine)
+    for work in (ATTEMPTS, STATIC_ADDRESSES):
+        while due := list(work.due(now).values_list("pk", flat=True)[: PORTION if left is None else min(PORTION, left)]):
+            mine = _claim(work, due, now)
+            for row in mine:
+                if stopped():
+                    return
+                yield work, row
+            left = None if left is None else left - len(mine)
 
 
-def _claim(due, now):
-    """Those of the due attempts that no other process was faster to take."""
+def _claim(work, due, now):
+    """Those of the due rows that no other process was faster to take."""
     until = timezone.now() + CLAIMED_FOR + timedelta(microseconds=random.randrange(1_000_000))  # a time of our own
-    PaymentAttempt.objects.filter(pk__in=due, next_poll_at__lte=now).update(next_poll_at=until)
-    mine = PaymentAttempt.objects.filter(pk__in=due, next_poll_at=until)
-    return list(mine.select_related("invoice").prefetch_related("transfers").order_by("pk"))
+    rows = work.due().model.objects.filter(pk__in=due)
+    rows.filter(next_poll_at__lte=now).update(next_poll_at=until)
+    return list(rows.filter(next_poll_at=until).prefetch_related(*work.related).order_by("pk"))
 
 
-def _ask(provider, attempt, answers):
+def _ask(work, provider, row, answers):
     """Runs in a thread; whatever happens is put into ``answers``."""
     started_at, answer = timezone.now(), None
     try:
-        answer = polling.ask(provider, attempt)
+        answer = work.how.ask(provider, row)
     except Exception as error:
         answer = error
-    answers.put((provider, attempt, answer, started_at))
+    answers.put((work, provider, row, answer, started_at))
 
 
 class _Run:
@@ -110,55 +131,54 @@ class _Run:
 
     def __init__(self):
         self.report = Report()
-        self.kept = defaultdict(list)  # (interval until the next poll, whether it was asked) -> [(attempt, started_at)]
+        self.kept = defaultdict(list)  # (work, interval until the next poll, whether it was asked) -> [(row, started_at)]
 
-    def skip(self, attempt, error):
+    def skip(self, row, error):
         self.report.polled += 1
         self.report.failed += 1
-        logger.error("attempt %s of account %s cannot be polled: %s", attempt.reference, attempt.account, error)
+        logger.error("%s of account %s cannot be polled: %s", row.reference, row.account, error)
 
-    def take(self, provider, attempt, answer, started_at, progress):
+    def take(self, work, provider, row, answer, started_at, progress):
         try:
-            self._take(provider, attempt, answer, started_at)
+            self._take(work, provider, row, answer, started_at)
         except CryptoInvoicesError as error:
             self.report.failed += 1
-            logger.warning("poll of attempt %s failed: %s", attempt.reference, error)
+            logger.warning("poll of %s failed: %s", row.reference, error)
         except Exception:
             self.report.failed += 1
-            logger.exception("poll of attempt %s failed", attempt.reference)
+            logger.exception("poll of %s failed", row.reference)
         if progress:
-            progress(attempt)
+            progress(row)
 
-    def _take(self, provider, attempt, answer, started_at):
+    def _take(self, work, provider, row, answer, started_at):
         if isinstance(answer, GatewayPaused):
             self.report.paused += 1
-            return self._keep(attempt, started_at, timedelta(seconds=round(answer.seconds)), asked=False)
+            return self._keep(work, row, started_at, timedelta(seconds=round(answer.seconds)), asked=False)
         self.report.polled += 1
         if isinstance(answer, GatewayError):
-            polling.note_failure(attempt, provider, answer, started_at)
+            work.how.note_failure(row, provider, answer, started_at)
         if isinstance(answer, Exception):
             raise answer
-        if answer is not None and polling.says_nothing_new(attempt, answer):
-            attempt.poll_failures = 0
-            self._keep(attempt, started_at, attempts.poll_interval(attempt, provider.watch, started_at))
+        if answer is not None and work.how.says_nothing_new(row, answer):
+            row.poll_failures = 0
+            self._keep(work, row, started_at, work.how.poll_interval(row, provider.watch, started_at))
         else:
-            applied = polling.take(attempt, provider, answer, started_at)
-            if applied is not None:
-                attempt = applied.attempt
-                self.report.changed += applied.verdict is Verdict.APPLIED
-        if _has_run_out(attempt, provider):
-            ledger.apply(_expired(attempt), attempt_id=attempt.pk, since_version=attempt.invoice.version)
+            applied = work.how.take(row, provider, answer, started_at)
+            self.report.changed += applied is not None and applied.verdict is Verdict.APPLIED
+            row = applied.attempt if applied is not None and work is ATTEMPTS else row
+        if work is ATTEMPTS and _has_run_out(row, provider):
+            ledger.apply(_expired(row), attempt_id=row.pk, since_version=row.invoice.version)
             self.report.expired += 1
 
-    def _keep(self, attempt, started_at, interval, *, asked=True):
-        self.kept[interval, asked].append((attempt, started_at))
+    def _keep(self, work, row, started_at, interval, *, asked=True):
+        self.kept[work, interval, asked].append((row, started_at))
         if sum(map(len, self.kept.values())) >= WRITTEN_AT_ONCE:
             self.write()
 
     def write(self):
-        for (interval, asked), polled in self.kept.items():
+        for (work, interval, asked), polled in self.kept.items():
             values = {"polled_at": timezone.now(), "poll_failures": 0, "poll_error": ""} if asked else {}
-            polling.note([attempt for attempt, _ in polled], interval, min(time for _, time in polled), **values)
+            work.how.note([row for row, _ in polled], interval, min(time for _, time in polled), **values)
         self.kept.clear()
 
 

@@ -10,10 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from crypto_invoices import conf
-from crypto_invoices.models import Invoice, InvoiceEvent, PaymentAttempt
+from crypto_invoices.models import Invoice, InvoiceEvent, PaymentAttempt, StaticAddress
 from crypto_invoices.providers.breaker import Breaker
-from crypto_invoices.reconcile import PORTION, due_attempts, reconcile
-from tests.helpers import Clock, fact, facts, make, stub_gateway, tell, tx
+from crypto_invoices.reconcile import PORTION, count_due, due_attempts, reconcile
+from crypto_invoices.services import create_static_address
+from tests.helpers import Clock, connected, fact, facts, make, stub_gateway, tell, tx
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,8 +49,8 @@ def make_many(gateway, count, account="default"):
     return invoices
 
 
-def make_due():
-    PaymentAttempt.objects.update(next_poll_at=timezone.now() - timedelta(seconds=1))
+def make_due(model=PaymentAttempt):
+    model.objects.update(next_poll_at=timezone.now() - timedelta(seconds=1))
 
 
 def polls(gateway):
@@ -173,6 +174,47 @@ def test_stopping_ends_the_run_soon(gateway):
     done = []
     report = reconcile(progress=done.append, stopped=lambda: len(done) >= 3)
     assert 3 <= report.polled <= 5
+
+
+# Static addresses take the same way
+
+
+def test_static_addresses_are_polled_and_deposits_announced(gateway):
+    addresses = [create_static_address(pay_currency="USDT@tron", customer=str(n)) for n in range(4)]
+    make_many(gateway, 3)
+    tell(gateway.payments[addresses[2].gateway_id], "paid", [tx("10")])
+    StaticAddress.objects.update(next_poll_at=timezone.now() - timedelta(seconds=1))
+    told = []
+
+    def receive(sender, *, static_address, transfer, event_id, **kwargs):
+        told.append((static_address.customer, transfer.amount))
+
+    assert count_due() == 7
+    with connected(receive, "deposit_received", uid="tests.polled"):
+        report = reconcile(concurrency=3)
+    assert (report.polled, report.changed, report.failed) == (7, 1, 0)
+    assert told == [("2", 10)]
+    assert count_due() == 0
+
+
+def test_unchanged_static_addresses_are_written_together(gateway):
+    for _ in range(5):
+        create_static_address(pay_currency="USDT@tron")
+    make_due(StaticAddress)
+    reconcile()
+    make_due(StaticAddress)
+    with CaptureQueriesContext(connection) as queries:
+        assert reconcile(concurrency=2).polled == 5
+    assert len(written(queries)) == 2  # claimed together, noted together
+
+
+def test_a_static_address_whose_account_is_gone_stops_nobody(gateway, settings):
+    create_static_address(pay_currency="USDT@tron", account="second")
+    create_static_address(pay_currency="USDT@tron")
+    make_due(StaticAddress)
+    settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": {"default": gateway.account("default")}}
+    report = reconcile()
+    assert (report.polled, report.failed) == (2, 1)
 
 
 # The circuit breaker

@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-        command = verbs.add_parser("reconcile", help="poll every attempt that is due and apply what the gateways say")
+        command = verbs.add_parser("reconcile", help="poll every attempt and static address that is due")
         _add_loop(command)
         command.add_argument("--limit", type=int, help="poll at most so many attempts in one round")
         command.add_argument("--concurrency", type=_count, default=4, metavar="N", help="ask so many at a time (4)")
@@ -48,10 +48,10 @@ class Command(BaseCommand):
 
     def handle_reconcile(self, *, loop, interval, limit, concurrency, **options):
         def once(stopped):
-            due = reconcile.due_attempts().count()
-            with tqdm(total=min(due, limit or due), unit="attempt", disable=None, file=self.stderr) as bar:
+            due = reconcile.count_due()
+            with tqdm(total=min(due, limit or due), unit="poll", disable=None, file=self.stderr) as bar:
                 report = reconcile.reconcile(
-                    limit=limit, concurrency=concurrency, progress=lambda attempt: bar.update(), stopped=stopped
+                    limit=limit, concurrency=concurrency, progress=lambda row: bar.update(), stopped=stopped
                 )
             for receipt in reconcile.unmatched_receipts():
                 callbacks.replay(receipt)
