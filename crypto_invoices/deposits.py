@@ -13,10 +13,10 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from . import conf, delivery, ledger
+from . import conf, delivery, ledger, polls
 from .attempts import CREATING_FOR
 from .changes import KEY_LENGTH
-from .exceptions import GatewayError, GatewayPaused
+from .exceptions import GatewayError
 from .ledger import Applied
 from .models import InvoiceEvent, StaticAddress, Transfer
 from .money import add, format_amount, subtract
@@ -31,7 +31,6 @@ __all__ = [
     "due_static_addresses",
     "find",
     "mark_unknown",
-    "note",
     "note_failure",
     "operate",
     "poll",
@@ -49,7 +48,6 @@ POLLING = (
     (timedelta(days=1), timedelta(minutes=15)),
     (timedelta(days=7), timedelta(hours=2)),
 )
-LONGEST_INTERVAL = timedelta(hours=24)
 HELD_BACK = frozenset({InvoiceStatus.FAILED, InvoiceStatus.REFUNDING, InvoiceStatus.REFUNDED})
 
 
@@ -313,33 +311,18 @@ def take(static_address, provider, evidence, started_at):
         mark_unknown(static_address, reason)
     static_address.poll_failures = 0
     interval = poll_interval(static_address, provider.watch, started_at)
-    note([static_address], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error=reason)
+    polls.note([static_address], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error=reason)
     return applied
 
 
 def note_failure(static_address, provider, error, started_at):
     """Notes that the gateway could not be asked, and asks less often the more often that happens."""
-    if isinstance(error, GatewayPaused):  # nothing was asked, so nothing failed
-        note([static_address], timedelta(seconds=error.seconds), started_at)
-        return
-    static_address.poll_failures += 1
-    interval = poll_interval(static_address, provider.watch, started_at)
-    failure = {"poll_failures": static_address.poll_failures, "poll_error": str(error)[:2000]}
-    note([static_address], interval, started_at, polled_at=timezone.now(), **failure)
-
-
-def note(polled, interval, started_at, **values):
-    """As ``polling.note``: writes what polls were like, and when to ask again; who was made due meanwhile stays due."""
-    now = timezone.now()
-    rows = StaticAddress.objects.filter(pk__in=[static_address.pk for static_address in polled])
-    rows.exclude(next_poll_at__gt=started_at, next_poll_at__lte=now).update(
-        next_poll_at=None if interval is None else now + interval, **values
-    )
+    polls.note_failure(static_address, error, started_at, lambda row: poll_interval(row, provider.watch, started_at))
 
 
 def says_nothing_new(static_address, evidence):
     """Whether an answer agrees with all that is known of the address, so that only the poll's time is worth writing."""
-    if _misfit(static_address, evidence) or set(_words(static_address, evidence)) - {"raw"}:
+    if evidence.review or _misfit(static_address, evidence) or set(_words(static_address, evidence)) - {"raw"}:
         return False
     return not any(_compare(static_address, evidence))
 
@@ -352,8 +335,8 @@ def poll_interval(static_address, watch, now):
         return None
     moments = (static_address.created_at, static_address.last_transfer_at, static_address.revoked_at)
     age = now - max(moment for moment in moments if moment is not None)
-    interval = next((step for limit, step in POLLING if age < limit), LONGEST_INTERVAL)
-    return min(LONGEST_INTERVAL, interval * 2 ** min(static_address.poll_failures, 10))
+    interval = next((step for limit, step in POLLING if age < limit), polls.LONGEST_INTERVAL)
+    return polls.backed_off(interval, static_address.poll_failures)
 
 
 def remote_of(static_address):

@@ -512,6 +512,13 @@ def test_a_gateways_request_for_a_review_reaches_the_staff(gateway, address):
     assert transfers(address) == []
 
 
+def test_an_answer_that_asks_for_a_review_is_taken_in_by_reconciliation(gateway, address):
+    quiet = evidence_of(address)
+    assert deposits.says_nothing_new(again(address), quiet)
+    assert not deposits.says_nothing_new(again(address), replace(quiet, review="held for a check"))
+    assert not deposits.says_nothing_new(again(address), replace(quiet, totals=(("USDT", D(5)),)))
+
+
 # Races
 
 
