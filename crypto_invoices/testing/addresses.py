@@ -7,7 +7,7 @@ from unittest import mock
 from ..addresses import create_static_address, refresh_static_address, revoke_static_address
 from ..exceptions import GatewayRefused, GatewayUncertain, InvalidRequest, NotSupported
 from ..models import InvoiceEvent, StaticAddress
-from ..providers.base import Capability, Kind, StaticAddressRequest
+from ..providers.base import Capability, Kind, Page, StaticAddressRequest
 from ..services import create_invoice, refresh_invoice
 from ..statuses import AttemptState
 from .stub import Fault
@@ -33,7 +33,7 @@ class Addresses:
         other = self.new_address(Kind.ADDRESS)
         tagged = self.tells(self.created, other, address_tag="")
         self.assertEqual(attempt.address_tag, other.address_tag if tagged else "")
-        self.assertIn(type(attempt.pay_amount), (Decimal, type(None)))
+        self.assertGreater(attempt.pay_amount, 0)
         self.assertTrue(attempt.pay_currency)
 
     def test_the_own_page_takes_exactly_one_coin(self):
@@ -63,6 +63,57 @@ class Addresses:
         evidence = self.fetch(self.new_address(Kind.ADDRESS, **self.own_price))
         self.assertEqual((evidence.remote.kind, evidence.payment_url), (Kind.ADDRESS, ""))
         self.assert_exact(evidence)
+
+    def test_an_uncertain_address_is_found_as_an_address_where_look_ups_are_declared(self):
+        if self._not_supported(Capability.OWN_PAGE, self.make_own):
+            return
+        payment = self.new_address(Kind.ADDRESS, **self.own_price)
+        with self.assertRaises(GatewayUncertain) as caught:
+            self.make(payment, answers=[Fault.CUT], page="own", **self.own_order)
+        finds = self.provider.supports(Capability.LOOKUP_BY_REFERENCE)
+        self.gateway.script(*(self.found(payment) if finds else []))
+        attempt = self.attempt(refresh_invoice(caught.exception.invoice))
+        self.assertEqual(bool(self.gateway.requests), finds)
+        self.assertEqual((attempt.state, attempt.kind), (AttemptState.OPEN if finds else AttemptState.UNKNOWN, Kind.ADDRESS))
+        self.assertEqual(attempt.gateway_id, payment.gateway_id if finds else "")
+        told = finds and self.tells(self.fetched, payment, address="TAnother")
+        self.assertEqual(attempt.address, payment.address if told else "")
+
+    def test_amounts_and_times_of_the_own_pages_address_are_exact(self):
+        if self._not_supported(Capability.OWN_PAGE, self.make_own):
+            return
+        payment = self.new_address(Kind.ADDRESS, **self.own_price)
+        self.gateway.script(*self.created(payment))
+        made = self.provider.create(self.request(payment, page=Page.OWN, **self._own_request()))
+        self.assert_exact(made)
+        self.assertEqual((made.kind, made.payment_url), (Kind.ADDRESS, ""))
+        self.assertGreater(made.pay_amount, 0)
+
+    def test_an_address_with_another_price_is_reviewed(self):
+        if self._not_supported(Capability.OWN_PAGE, self.make_own):
+            return
+        for changes in ({"amount": Decimal("1234.5")}, {"currency": "ZAR"}):
+            with self.subTest(changes):
+                payment = self.new_address(Kind.ADDRESS, **self.own_price)
+                answers = self.created(replace(payment, **changes))
+                invoice, _ = self.make(payment, answers=answers, page="own", **self.own_order)
+                self.assertEqual(invoice.needs_review, self.tells(self.created, payment, **changes))
+
+    def test_an_address_with_another_reference_binds_nothing(self):
+        if self._not_supported(Capability.OWN_PAGE, self.make_own):
+            return
+        payment = self.new_address(Kind.ADDRESS, **self.own_price)
+        other = {"reference": "ANOTHER0000000000000000000"}
+        answers = self.created(replace(payment, **other))
+        if not self.tells(self.created, payment, **other):  # the connection alone tells whose answer it is
+            self.assertEqual(self.attempt(self.make(payment, answers=answers)[0]).address, payment.address)
+            return
+        with self.assertRaises(GatewayUncertain) as caught:
+            self.make(payment, answers=answers, page="own", **self.own_order)
+        self.assertEqual(self.attempt(caught.exception.invoice).address, "")
+
+    def _own_request(self):
+        return {name: tuple(value) if name == "pay_currencies" else value for name, value in self.own_order.items()}
 
     # Static addresses
 

@@ -4,6 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+from django.conf import settings as django_settings
+from django.test import override_settings
+
 from ..exceptions import CryptoInvoicesError, GatewayUncertain, InvalidRequest, NotSupported
 from ..providers.base import Capability
 from ..services import create_invoice
@@ -101,6 +104,14 @@ class Creating:
                 self.assertEqual(sent.keys(), plain.keys())
                 self.assertNotIn(SAMPLES[name], list(sent.values()))
                 self.assertEqual(getattr(invoice, name), SAMPLES[name])
+
+    def test_the_default_tolerance_of_the_settings_goes_only_to_gateways_that_take_one(self):
+        with override_settings(CRYPTO_INVOICES=django_settings.CRYPTO_INVOICES | {"UNDERPAID_TOLERANCE": "2"}):
+            self.make()
+        sent = self.create_calls[0].fields
+        _, expected = self.arguments.get("underpaid_tolerance", (None, {}))
+        told = [Decimal(str(sent[path])) for path in expected if path in sent]
+        self.assertEqual(told, [Decimal(2)] * len(expected) if self.provider.takes_tolerance else [])
 
     def test_the_price_is_sent_to_its_last_digit(self):
         value, expected = self.arguments["amount"]

@@ -94,6 +94,9 @@ class Declarations:
         if self.provider.default_lifetime is not None:
             self.assertGreater(self.provider.default_lifetime, timedelta(0))
 
+    def test_a_tolerance_is_taken_where_that_is_declared(self):
+        self.assertIn("underpaid_tolerance", [*self.arguments, *([] if self.provider.takes_tolerance else self.unsupported)])
+
     def test_coins_are_written_in_our_notation(self):
         for coin in self.provider.pay_currencies:
             self.assertRegex(coin, r"\A[A-Z0-9]+(@[a-z0-9-]+)?\Z")

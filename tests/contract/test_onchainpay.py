@@ -73,13 +73,7 @@ class TestOnchainPay(ProviderContract, TestCase):
     def created(self, payment):
         if payment.kind is Kind.INVOICE:
             return [_success(_invoice(payment))]
-        order = {
-            "status": payment.word, "link": "https://payment.domain.example/1", "amount": str(payment.amount),
-            "currency": payment.currency, "network": "tron", "address": payment.address, "addressId": "1",
-            "tag": payment.address_tag or None, "orderId": payment.gateway_id, "clientOrderId": payment.reference,
-            "expiresAt": payment.expires_at.isoformat(), "createdAt": "2024-12-25T14:35:23.166Z",
-        }  # fmt: skip
-        return [_success(order)]
+        return [_success(_listed(payment))]
 
     def creates(self, request):
         return request.path.endswith("/make-invoice")
@@ -98,6 +92,8 @@ class TestOnchainPay(ProviderContract, TestCase):
         return [_success({"id": "1", "userId": user_id, "currency": "USDT", "network": "tron"} | address)]
 
     def found(self, payment):
+        if payment.kind is Kind.ADDRESS:
+            return [_success({"orders": [_listed(self.new_payment()), _listed(payment)], "total": "2"}), *self.fetched(payment)]
         invoices = [_invoice(self.new_payment()), _invoice(payment)]
         return [_success({"invoices": invoices, "total": 2}), *self.fetched(payment)]
 
@@ -137,6 +133,16 @@ def _invoice(payment):
         "paymentTolerancePercent": "1.5", "webhookURL": "https://shop.example/", "returnUrl": "https://shop.example/",
         "expiresAt": (payment.expires_at - AFTER_THE_CHOICE).isoformat(), "createdAt": "2024-12-25T14:35:23.166Z",
         "currencies": [{"currency": "USDT", "networks": [{"name": "tron", "amount": "25"}]}],
+    }  # fmt: skip
+
+
+def _listed(payment):
+    """An order as it is made and listed: ``orderId`` is the gateway's id."""
+    return {
+        "status": payment.word, "link": "https://payment.domain.example/1", "amount": str(payment.amount),
+        "currency": payment.currency, "network": "tron", "address": payment.address, "addressId": "1",
+        "tag": payment.address_tag or None, "orderId": payment.gateway_id, "clientOrderId": payment.reference,
+        "expiresAt": payment.expires_at.isoformat(), "createdAt": "2024-12-25T14:35:23.166Z",
     }  # fmt: skip
 
 
