@@ -1,4 +1,4 @@
-"""The shop, or with ``DJANGO_SETTINGS_MODULE=example_project.simulator_settings`` the gateway that it talks to."""
+"""The shop, or with ``DJANGO_SETTINGS_MODULE=example_project.simulator_settings`` the gateways that it talks to."""
 
 import os
 

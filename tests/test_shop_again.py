@@ -43,7 +43,7 @@ def order(transactional_db, monkeypatch):
     return order
 
 
-def polled(order, word, status, *transfers, final=True):
+def polled(order, word, status, *transfers, final=True, expires_in=-10):
     """The gateway says this when it is polled."""
     attempt = order.invoice.attempts.get()
     ledger.apply(
@@ -54,7 +54,7 @@ def polled(order, word, status, *transfers, final=True):
             status=status,
             final=final,
             transfers=list(transfers),
-            expires_at=timezone.now() - timedelta(seconds=10),
+            expires_at=timezone.now() + timedelta(seconds=expires_in),
         ),
         attempt_id=attempt.pk,
     )
@@ -92,7 +92,7 @@ def test_too_little_money_is_not_asked_for_again(order, client):
 
 
 def test_the_rest_can_be_paid_while_the_gateway_waits_for_it(order, client):
-    polled(order, "under paid", InvoiceStatus.UNDERPAID, transfer(), final=False)
+    polled(order, "under paid", InvoiceStatus.UNDERPAID, transfer(), final=False, expires_in=60)
     page = client.get(order.get_absolute_url()).text
     assert "please pay the rest" in page
     assert "Pay now" in page

@@ -9,11 +9,9 @@ from .table import Facts
 class Order:
     """One purchase of one customer. ``beside`` are HTTP answers other than those to the gateway's callbacks."""
 
-    def __init__(self, story, case, browser, page):
-        self.case = case
+    def __init__(self, story, browser, page):
+        self.story = story
         self.browser = browser
-        self.simulator = story.simulator
-        self.gateway = story.gateway
         self.payment_ids = []  # at the gateway, one for each attempt
         self.go_to_gateway(page)
         self.path = self.payment["data"][story.return_field].removeprefix(browser.site)  # where the payer is sent back to
@@ -24,9 +22,10 @@ class Order:
     def go_to_gateway(self, page):
         """``page`` is where the browser ended up: at the gateway, over the invoice's page."""
         by_way_of = [answer.status_code for answer in page.history]
-        if not page.url.startswith(f"{self.simulator.base_url}{self.gateway}/pay/") or by_way_of != [302, 302]:
+        if not page.url.startswith(self.story.payment_pages) or by_way_of != [302, 302]:
             raise DemoError(f"the shop did not lead over the invoice's page to the gateway's, but to {page.url}")
         self.payment_ids.append(page.url.rstrip("/").rpartition("/")[2])
+        self.story.opened(self)
 
     def pay_again(self):
         """The customer presses "Pay now" on the order's page, which leads to another payment."""
@@ -34,7 +33,7 @@ class Order:
 
     @property
     def payments(self):
-        return [self.simulator.payment(self.gateway, payment_id) for payment_id in self.payment_ids]
+        return [self.story.simulator.payment(self.story.gateway, payment_id) for payment_id in self.payment_ids]
 
     @property
     def payment(self):
@@ -54,7 +53,7 @@ class Order:
 
     def act(self, action, **fields):
         """Presses a button at the gateway."""
-        self.simulator.act(self.gateway, self.payment_ids[-1], action, **fields)
+        self.story.simulator.act(self.story.gateway, self.payment_ids[-1], action, **fields)
 
     def wait_for(self, status, shipments=0, seconds=60):
         """Waits until the shop shows this status, and so many shipments."""
@@ -106,9 +105,9 @@ def answers_to(callbacks):
 
 
 def status_of(invoice):
-    """The status with its flags, and with the sum where that is not simply the price."""
+    """The status with its flags, and with the sum where one came that is not simply the price."""
     words = [invoice["status"]]
     words += [word for word, flag in (("late", "late"), ("by hand", "manual"), ("to review", "needs_review")) if invoice[flag]]
-    if invoice["amount_received"] not in (None, invoice["amount"]):
+    if invoice["amount_received"] not in (None, "0", invoice["amount"]):
         words.append(f"{invoice['amount_received']} of {invoice['amount']} {invoice['currency']}")
     return ", ".join(words)

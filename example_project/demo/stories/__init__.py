@@ -1,9 +1,12 @@
 """What happens at each gateway: one module each, with what is promised, what the vendor does not offer, and the steps."""
 
 from .goodpayments import GoodPayments
+from .onchainpay import OnchainPay
 from .oxapay import OxaPay
+from .txcash import TxCash
+from .txn import Txn
 
-STORIES = (OxaPay, GoodPayments)
+STORIES = (OxaPay, GoodPayments, TxCash, Txn, OnchainPay)
 
 
 def tell_all(demo):

@@ -20,9 +20,12 @@ PAID = "paid"
 TOPPED_UP = "short, then topped up in time"
 SECOND_ATTEMPT = "short, staff open a second attempt for the rest"
 TOO_MUCH = "paid too much"
+NEVER = "never paid"
+LATE = "expired with money, accepted by hand"
+LOST = "callbacks lost, found by polling"
 THREE_TIMES = "every callback three times and out of order"
 FORGED = "forged callbacks change nothing"
-ASKED = "callbacks lost, a forged one makes us ask"
+ASKED = "callbacks lost, a forged one makes the shop ask"
 KILLED = "shop killed between commit and signal"
 
 EMAIL = "payer@example.com"
@@ -41,10 +44,12 @@ class Story:
     promised = {}  # case -> Facts, in the order of the table
     not_offered = ()
     product = "coffee"  # what is bought where nothing else is said
+    callbacks = 2  # how many a payment makes
 
     def __init__(self, demo):
         self.demo = demo
         self.simulator = SimulatorClient(demo.simulator_url)
+        self.payment_pages = f"{demo.simulator_url}{self.gateway}/pay/"
         self.orders = {}
         self.trouble = {}
 
@@ -59,9 +64,12 @@ class Story:
     def end(self):
         """Waits for what the polls find, and goes on from there."""
 
-    def is_paid(self, order):
-        """The payment of ``kill`` is known and shipped, by the command that delivers."""
-        order.wait_for("paid", shipments=1, seconds=POLLED)
+    def forgeries(self, payment):
+        """``{name: (URL, body, headers)}`` of callbacks that nobody should believe."""
+        raise NotImplementedError
+
+    def opened(self, order):
+        """A payment was made at the gateway, and the customer is on its page."""
 
     # Cases
 
@@ -70,7 +78,7 @@ class Story:
         customer = Customer(self.demo.site)
         try:
             page = customer.buy(product or self.product, EMAIL, self.way)
-            order = self.orders[name] = Order(self, name, customer, page)
+            order = self.orders[name] = Order(self, customer, page)
         except TROUBLE as error:
             self.note(name, error)
         else:
@@ -119,9 +127,23 @@ class Story:
         order.act("pay", currency="USDT")
         order.wait_for("paid", shipments=1)
 
+    def pay_too_much(self, order):
+        order.act("pay_more", currency="USDT")
+        order.wait_for("overpaid", shipments=1)
+
+    def pay_unseen(self, order):
+        """The payment's callbacks are lost; how many there are is ``callbacks``."""
+        self.simulator.misbehave(self.gateway, "callback_drop", count=self.callbacks)
+        order.act("pay", currency="USDT")
+        order.remember()
+
     def run_out(self, order):
         order.act("expire")
-        order.remember()
+        order.wait_for("expired")
+
+    def is_paid(self, order):
+        """A poll found the payment, or the command that delivers called the receivers that the killed shop did not."""
+        order.wait_for("paid", shipments=1, seconds=POLLED)
 
     def pay_the_rest(self, order, amount):
         """Staff ask for the rest in a second attempt; the customer pays it from the order's page."""
@@ -130,14 +152,13 @@ class Story:
         order.pay_again()
         self.pay(order)
 
-    def pay_with_disorder(self, order, callbacks=2):
-        """``callbacks`` is how many a payment makes."""
-        before = len(order.callbacks)
-        self.simulator.misbehave(self.gateway, "callback_duplicate", 3, count=callbacks)
-        if callbacks > 1:
-            self.simulator.misbehave(self.gateway, "callback_reorder", callbacks, count=1)
+    def pay_with_disorder(self, order):
+        expected = len(order.callbacks) + 3 * self.callbacks
+        self.simulator.misbehave(self.gateway, "callback_duplicate", 3, count=self.callbacks)
+        if self.callbacks > 1:
+            self.simulator.misbehave(self.gateway, "callback_reorder", self.callbacks, count=1)
         order.act("pay", currency="USDT")
-        wait_until(lambda: len(order.callbacks) == before + 3 * callbacks, f"{3 * callbacks} callbacks")
+        wait_until(lambda: len(order.callbacks) == expected, f"{expected} callbacks")
         order.wait_for("paid", shipments=1)
 
     def send(self, order, forgeries):
@@ -148,7 +169,6 @@ class Story:
             order.beside.append(f"{name} {answer.status_code}")
 
     def forge(self, order):
-        """Sends what ``forgeries(payment)`` makes up, none of which anybody should believe."""
         before = order.state
         self.send(order, self.forgeries(order.payment))
         if order.state != before:

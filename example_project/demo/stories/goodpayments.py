@@ -6,10 +6,9 @@ What came in is told in tokens, which cannot be compared with the price in USD: 
 from decimal import Decimal
 
 from ..table import Facts, NotOffered
-from .base import ASKED, FORGED, KILLED, PAID, POLLED, SECOND_ATTEMPT, TOO_MUCH
+from .base import ASKED, FORGED, KILLED, NEVER, PAID, POLLED, SECOND_ATTEMPT, TOO_MUCH
 from .unsigned import UnsignedStory
 
-NEVER = "never paid"
 THREE_TIMES = "its callback three times"
 CANCELLED = "cancelled by staff, and the gateway was told"
 CANCELLED_THERE = "cancelled in its dashboard, found by polling"
@@ -61,6 +60,7 @@ class GoodPayments(UnsignedStory):
     not_offered = NOT_OFFERED
     paid = "COMPLETED"
     cancelled = "CANCELED"
+    callbacks = 1
 
     def begin(self):
         self.case(CANCELLED_THERE, self.cancel_there)
@@ -70,9 +70,9 @@ class GoodPayments(UnsignedStory):
         self.case(SECOND_ATTEMPT, self.pay_half_and_the_rest)
         self.case(TOO_MUCH, self.pay_too_much)
         self.case(NEVER, self.run_out)
-        self.case(THREE_TIMES, lambda order: self.pay_with_disorder(order, callbacks=1))
+        self.case(THREE_TIMES, self.pay_with_disorder)
         self.case(FORGED, self.forge)
-        self.case(ASKED, self.pay_unheard)
+        self.case(ASKED, self.pay_and_forge)
         self.case(CANCELLED, self.cancel)
         self.case(AML, lambda order: self.fail(order, "aml"))
         self.case(ERROR, lambda order: self.fail(order, "fail"))
@@ -89,14 +89,6 @@ class GoodPayments(UnsignedStory):
         order.act("pay_part", currency="USDT", amount="10")
         order.wait_for("underpaid")
         self.pay_the_rest(order, Decimal("14.90"))
-
-    def pay_too_much(self, order):
-        order.act("pay_more", currency="USDT")
-        order.wait_for("overpaid", shipments=1)
-
-    def run_out(self, order):
-        order.act("expire")
-        order.wait_for("expired")
 
     def cancel(self, order):
         self.press("cancel", order, "Out of stock.")

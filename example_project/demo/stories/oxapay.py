@@ -11,13 +11,12 @@ from datetime import datetime
 
 from ..processes import wait_until
 from ..table import Facts, NotOffered
-from .base import FORGED, KILLED, PAID, POLLED, THREE_TIMES, TOO_MUCH, TOPPED_UP, Story, other_token
+from .base import FORGED, KILLED, LATE, PAID, POLLED, THREE_TIMES, TOO_MUCH, TOPPED_UP, Story, other_token
 
 SHORT = "short until expiry, found by polling"
-LATE = "expired with money, accepted by hand"
 BY_HAND = "accepted by hand at the gateway, found by polling"
 REFUNDED = "refunded at the gateway, found by polling"
-NEVER = "never paid, found by polling"
+UNPAID = "never paid, found by polling"
 
 PROMISED = {
     PAID: Facts("Paying 200, Paid 200", "paid", "created, payment_received, confirming, paid", "shipped once"),
@@ -62,7 +61,7 @@ PROMISED = {
         "created, payment_received, confirming, paid, refunding, refunded",
         "shipped once",
     ),
-    NEVER: Facts("no callback", "pending → expired", "created, expired", "not shipped"),
+    UNPAID: Facts("no callback", "pending → expired", "created, expired", "not shipped"),
 }
 
 API = "https://docs.oxapay.com/api-reference"
@@ -83,7 +82,7 @@ class OxaPay(Story):
     not_offered = NOT_OFFERED
 
     def begin(self):
-        self.case(NEVER, self.run_out)
+        self.case(UNPAID, self.run_out_unseen)
         self.case(SHORT, self.pay_half_and_run_out)
         self.case(LATE, self.run_out_and_pay, "teapot")
         self.case(BY_HAND, self.pay_half_and_be_accepted, "notebook")
@@ -98,7 +97,7 @@ class OxaPay(Story):
 
     def end(self):
         self.go_on(KILLED, self.is_paid)
-        self.go_on(NEVER, lambda order: order.wait_for("expired", seconds=POLLED))
+        self.go_on(UNPAID, lambda order: order.wait_for("expired", seconds=POLLED))
         self.go_on(SHORT, lambda order: order.wait_for("underpaid", seconds=POLLED))
         self.go_on(BY_HAND, self.is_paid)
         self.go_on(LATE, self.accept)
@@ -106,11 +105,14 @@ class OxaPay(Story):
 
     # Found by polling
 
+    def run_out_unseen(self, order):
+        order.act("expire")
+        order.remember()
+
     def pay_half_and_run_out(self, order):
         order.act("pay_part", currency="USDT")
         order.wait_for("confirming")
-        order.act("expire")
-        order.remember()
+        self.run_out_unseen(order)
 
     def run_out_and_pay(self, order):
         order.act("choose", currency="LTC")
@@ -150,10 +152,6 @@ class OxaPay(Story):
         order.remember()
         order.act("pay")
         order.wait_for("paid", shipments=1)
-
-    def pay_too_much(self, order):
-        order.act("pay_more", currency="USDT", amount="86.9")
-        order.wait_for("overpaid", shipments=1)
 
     def forgeries(self, payment):
         """The last is genuine and says nothing new: it shows that nothing but the forgery was refused before."""

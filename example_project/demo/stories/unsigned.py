@@ -6,12 +6,11 @@ from .base import Story, other_token
 
 
 class UnsignedStory(Story):
-    """A subclass has ``body_of(payment, word)``, a callback as the gateway would send it; ``paid`` and ``cancelled`` are
-    words, ``callbacks`` how many a payment makes."""
+    """A subclass has ``body_of(payment, word)``, a callback as the gateway would send it; ``paid`` and ``cancelled`` are its
+    words."""
 
     paid = ""
     cancelled = ""
-    callbacks = 1
 
     def forgeries(self, payment):
         url, body = payment["callback_url"], json.dumps(self.body_of(payment, self.paid)).encode()
@@ -21,11 +20,9 @@ class UnsignedStory(Story):
             "unknown token": (other_token(url), body, {}),
         }
 
-    def pay_unheard(self, order):
+    def pay_and_forge(self, order):
         """The payment's callbacks are lost; a forged one, which claims the opposite, makes the shop ask what is true."""
-        self.simulator.misbehave(self.gateway, "callback_drop", count=self.callbacks)
-        order.act("pay", currency="USDT")
-        order.remember()
+        self.pay_unseen(order)
         body = json.dumps(self.body_of(order.payment, self.cancelled)).encode()
         self.send(order, {f"forged {self.cancelled}": (order.payment["callback_url"], body, {})})
         order.wait_for("paid", shipments=1, seconds=30)  # long before anything else would ask
