@@ -3,7 +3,6 @@
 Each calls a gateway between two commits, so they refuse to run inside a transaction, like ``services``.
 """
 
-from django.conf import settings as django_settings
 from django.utils import timezone
 
 from . import conf, delivery, deposits
@@ -17,7 +16,7 @@ from .exceptions import (
 )
 from .ledger import refuse_transaction
 from .models import StaticAddress, new_reference
-from .orders import MAX_TEXT, _json, _text, callback_url
+from .orders import MAX_TEXT, callback_url, check_sandbox, read_json, read_text
 from .providers.base import Capability, StaticAddressRequest
 from .providers.options import read_options
 
@@ -43,14 +42,13 @@ def create_static_address(*, pay_currency, account=None, customer="", descriptio
         raise InvalidRequest("account", "one alias was expected")
     provider = conf.provider_for("default" if account is None else account)
     provider.require(Capability.STATIC_ADDRESS)
-    if provider.sandbox and not django_settings.DEBUG and not conf.settings().allow_sandbox:
-        raise NotSupported(f"account {provider.alias!r} is a sandbox; set ALLOW_SANDBOX to use it with DEBUG off")
+    check_sandbox(provider)
     fields = {
-        "pay_currency": _text("pay_currency", pay_currency, 32),
-        "customer": _text("customer", customer, 255),
-        "description": _text("description", description, MAX_TEXT),
-        "metadata": _json("metadata", metadata or {}),
-        "options": _json("options", options or {}),
+        "pay_currency": read_text("pay_currency", pay_currency, 32),
+        "customer": read_text("customer", customer, 255),
+        "description": read_text("description", description, MAX_TEXT),
+        "metadata": read_json("metadata", metadata or {}),
+        "options": read_json("options", options or {}),
         "reference": new_reference(),
     }
     request = _request(provider, fields)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from . import ledger
+from . import ledger, polls
 from .models import Invoice, PaymentAttempt
 from .statuses import AttemptState, InvoiceStatus, Source
 
@@ -20,7 +20,6 @@ POLLING = (
     (timedelta(days=1), timedelta(minutes=30)),
     (timedelta(days=3), timedelta(hours=3)),
 )
-LONGEST_INTERVAL = timedelta(hours=24)
 LONGEST_WATCH = timedelta(days=180)  # of what never comes to an end at its gateway
 
 
@@ -135,8 +134,7 @@ def poll_interval(attempt, watch, now):
     if attempt.closed_at is not None and now > attempt.closed_at + watch and not under_way:
         return None
     age = now - (attempt.closed_at or attempt.created_at)
-    interval = next((step for limit, step in POLLING if age < limit), LONGEST_INTERVAL)
+    interval = next((step for limit, step in POLLING if age < limit), polls.LONGEST_INTERVAL)
     if attempt.closed_at is not None and attempt.status in (InvoiceStatus.PAID, InvoiceStatus.OVERPAID):
         interval = max(interval, timedelta(hours=6))  # only a refund can still happen
-    failures = min(attempt.poll_failures, 10)
-    return min(LONGEST_INTERVAL, interval * 2**failures)
+    return polls.backed_off(interval, attempt.poll_failures)

@@ -217,13 +217,15 @@ def _take_unusable(provider, callback, error):
     _poll_soon(named)
     if not malformed and isinstance(named, PaymentAttempt):
         flag(named.invoice_id, f"{Review.MISFIT}: {error}")
+    elif not malformed:
+        delivery.notify("review", None, f"static address {named.uuid}: {Review.MISFIT}: {error}")
     logger.log(logging.ERROR if malformed else logging.WARNING, "%s callback of account %s: %s", verdict, callback.account, error)
     return MALFORMED if malformed else _acknowledge(provider)
 
 
 def _take_unmatched(callback):
-    _file_capped(callback, CallbackReceipt.Verdict.UNMATCHED, "no attempt with this reference")
-    logger.warning("callback of account %s names no attempt of ours", callback.account)
+    _file_capped(callback, CallbackReceipt.Verdict.UNMATCHED, "nothing of ours has this reference")
+    logger.warning("callback of account %s names nothing of ours", callback.account)
     return NOT_FOUND
 
 

@@ -22,7 +22,7 @@ from .statuses import (
     reduce_invoice,
 )
 
-__all__ = ["Change", "after_evidence", "after_marks"]
+__all__ = ["KEY_LENGTH", "Change", "after_evidence", "after_marks", "misfit_of"]
 
 UNREAD = frozenset({"raw"})  # columns that are written without having been read
 KEY_LENGTH = 190  # of Transfer.key; MariaDB indexes no longer one
@@ -107,22 +107,27 @@ def _different(row, values):
     return {name: value for name, value in values.items() if name in UNREAD or getattr(row, name) != value}
 
 
+def misfit_of(row, kind, evidence):
+    """Why evidence is not about this attempt or static address of that kind; "" when it is."""
+    remote = evidence.remote
+    if remote.kind != kind:
+        return f"kind {remote.kind} instead of {kind}"
+    if row.gateway_id and remote.gateway_id and row.gateway_id != remote.gateway_id:
+        return "another id of the gateway"
+    if remote.reference and remote.reference != row.reference:
+        return "another reference"
+    if not row.gateway_id and not remote.reference:
+        return "neither the gateway's id nor our reference is known"
+    if evidence.sandbox is not None and evidence.sandbox != row.sandbox:
+        return "a sandbox payment" if evidence.sandbox else "a live payment, but ours is a sandbox one"
+    return ""
+
+
 def _binding(attempt, evidence):
     """A ruling against evidence that is not about this attempt, or not about its price; None when it fits."""
-    remote = evidence.remote
+    if reason := misfit_of(attempt, attempt.kind, evidence):
+        return Ruling(Verdict.QUARANTINED, reason=reason)
     misfit = None
-    if remote.kind != attempt.kind:
-        misfit = f"kind {remote.kind} instead of {attempt.kind}"
-    elif attempt.gateway_id and remote.gateway_id and attempt.gateway_id != remote.gateway_id:
-        misfit = "another id of the gateway"
-    elif remote.reference and remote.reference != attempt.reference:
-        misfit = "another reference"
-    elif not attempt.gateway_id and not remote.reference:
-        misfit = "neither the gateway's id nor our reference is known"
-    elif evidence.sandbox is not None and evidence.sandbox != attempt.sandbox:
-        misfit = "a sandbox payment" if evidence.sandbox else "a live payment on a sandbox attempt"
-    if misfit:
-        return Ruling(Verdict.QUARANTINED, reason=misfit)
     if evidence.price_amount is not None and evidence.price_amount != attempt.amount:
         misfit = "the price is another amount"
     elif evidence.price_currency and evidence.price_currency.upper() != attempt.currency.upper():

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from . import conf, delivery, ledger, polls
 from .attempts import CREATING_FOR
-from .changes import KEY_LENGTH
+from .changes import KEY_LENGTH, misfit_of
 from .exceptions import GatewayError
 from .ledger import Applied
 from .models import InvoiceEvent, StaticAddress, Transfer
@@ -74,7 +74,7 @@ def apply(evidence, *, static_address_id, callback=None):
         static_address = StaticAddress.objects.get(pk=static_address_id)
         if callback and ledger.count_again(callback):
             return Applied(Verdict.UNCHANGED, static_address=static_address, duplicate=True)
-        if misfit := _misfit(static_address, evidence):
+        if misfit := misfit_of(static_address, Kind.STATIC_ADDRESS, evidence):
             return _quarantine(static_address, misfit, callback)
         new, seen = _compare(static_address, evidence)
         confirmed = [row for row, values in seen if "confirmed" in values]
@@ -99,22 +99,6 @@ def apply(evidence, *, static_address_id, callback=None):
         return applied
 
     return ledger.retry(apply_once, callback)
-
-
-def _misfit(static_address, evidence):
-    """Why the evidence is not about this address; "" when it is."""
-    remote = evidence.remote
-    if remote.kind != Kind.STATIC_ADDRESS:
-        return f"kind {remote.kind} instead of {Kind.STATIC_ADDRESS}"
-    if static_address.gateway_id and remote.gateway_id and static_address.gateway_id != remote.gateway_id:
-        return "another id of the gateway"
-    if remote.reference and remote.reference != static_address.reference:
-        return "another reference"
-    if not static_address.gateway_id and not remote.reference:
-        return "neither the gateway's id nor our reference is known"
-    if evidence.sandbox is not None and evidence.sandbox != static_address.sandbox:
-        return "a sandbox payment" if evidence.sandbox else "a live payment on a sandbox address"
-    return ""
 
 
 def _quarantine(static_address, misfit, callback):
@@ -322,7 +306,11 @@ def note_failure(static_address, provider, error, started_at):
 
 def says_nothing_new(static_address, evidence):
     """Whether an answer agrees with all that is known of the address, so that only the poll's time is worth writing."""
-    if evidence.review or _misfit(static_address, evidence) or set(_words(static_address, evidence)) - {"raw"}:
+    if (
+        evidence.review
+        or misfit_of(static_address, Kind.STATIC_ADDRESS, evidence)
+        or set(_words(static_address, evidence)) - {"raw"}
+    ):
         return False
     return not any(_compare(static_address, evidence))
 

@@ -24,9 +24,10 @@ __all__ = [
 
 
 class CryptoInvoicesError(Exception):
-    """Base of all errors of this package. ``invoice`` is set where a row already exists."""
+    """Base of all errors of this package. ``invoice`` or ``static_address`` is set where a row already exists."""
 
     invoice = None
+    static_address = None
 
 
 class InvalidRequest(CryptoInvoicesError, ValueError):

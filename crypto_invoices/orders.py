@@ -24,10 +24,13 @@ __all__ = [
     "attempt_fields",
     "callback_token",
     "callback_url",
+    "check_sandbox",
     "digest_of",
     "hash_of",
     "is_public",
     "read_arguments",
+    "read_json",
+    "read_text",
     "read_token",
     "request_for",
     "safe_page",
@@ -75,7 +78,7 @@ def read_arguments(
     fee_payer=None, page="gateway", return_url="", cancel_url="", metadata=None, options=None,
 ):  # fmt: skip
     """The invoice's own fields from the shop's arguments. Raises ``InvalidRequest`` naming the argument."""
-    currency = _text("currency", currency, 16)
+    currency = read_text("currency", currency, 16)
     if not currency.isascii() or not currency.isalnum():
         raise InvalidRequest("currency", "an ISO 4217 or coin code")
     price = check_storable(parse_amount(amount, places=decimal_places(currency)))
@@ -95,14 +98,14 @@ def read_arguments(
         raise InvalidRequest("pay_currencies", "a sequence of texts such as 'USDT@tron'")
     if email:
         try:
-            validate_email(_text("email", email, 254))
+            validate_email(read_text("email", email, 254))
         except ValidationError:
             raise InvalidRequest("email", "not an e-mail address") from None
     return {
         "amount": price,
         "currency": currency,
-        "order_id": _text("order_id", order_id, 255),
-        "description": _text("description", description, MAX_TEXT),
+        "order_id": read_text("order_id", order_id, 255),
+        "description": read_text("description", description, MAX_TEXT),
         "email": email,
         "lifetime": lifetime,
         "pay_currencies": list(pay_currencies),
@@ -111,12 +114,12 @@ def read_arguments(
         "page": Page(page).value,
         "return_url": _url("return_url", return_url),
         "cancel_url": _url("cancel_url", cancel_url),
-        "metadata": _json("metadata", metadata or {}),
-        "options": _json("options", options or {}),
+        "metadata": read_json("metadata", metadata or {}),
+        "options": read_json("options", options or {}),
     }
 
 
-def _text(field, value, longest):
+def read_text(field, value, longest):
     if not isinstance(value, str):
         raise InvalidRequest(field, "a text was expected")
     if len(value) > longest:
@@ -129,7 +132,7 @@ def _text(field, value, longest):
 def _url(field, value):
     if not value:
         return ""
-    if not is_public(_text(field, value, MAX_TEXT)):
+    if not is_public(read_text(field, value, MAX_TEXT)):
         raise InvalidRequest(field, "https is needed (http only to a loopback address)")
     return value
 
@@ -146,7 +149,7 @@ def is_public(url):
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
 
-def _json(field, value):
+def read_json(field, value):
     if not isinstance(value, dict):
         raise InvalidRequest(field, "a dict was expected")
     try:
@@ -162,7 +165,7 @@ def hash_of(idempotency_key):
     """SHA-256 hex of a key, None for None. Raises ``InvalidRequest`` for what is no text of at most 255 characters."""
     if idempotency_key is None:
         return None
-    return hashlib.sha256(_text("idempotency_key", idempotency_key, 255).encode()).hexdigest()
+    return hashlib.sha256(read_text("idempotency_key", idempotency_key, 255).encode()).hexdigest()
 
 
 def digest_of(arguments, aliases):
@@ -171,10 +174,15 @@ def digest_of(arguments, aliases):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def request_for(invoice, provider, *, reference, amount=None):
-    """The ``CreateRequest`` of an invoice (saved or not) for one account. Raises ``InvalidRequest`` or ``NotSupported``."""
+def check_sandbox(provider):
+    """Raises ``NotSupported`` for a sandbox account with DEBUG off, unless the settings allow it."""
     if provider.sandbox and not django_settings.DEBUG and not conf.settings().allow_sandbox:
         raise NotSupported(f"account {provider.alias!r} is a sandbox; set ALLOW_SANDBOX to use it with DEBUG off")
+
+
+def request_for(invoice, provider, *, reference, amount=None):
+    """The ``CreateRequest`` of an invoice (saved or not) for one account. Raises ``InvalidRequest`` or ``NotSupported``."""
+    check_sandbox(provider)
     page = Page(invoice.page)
     if page is Page.OWN:
         provider.require(Capability.OWN_PAGE)

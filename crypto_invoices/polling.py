@@ -5,15 +5,14 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from . import attempts, conf, ledger, orders
+from . import attempts, conf, ledger, orders, polls
 from .attempts import CREATING_FOR, poll_interval
 from .changes import after_evidence
-from .exceptions import GatewayError, GatewayPaused
-from .models import PaymentAttempt
+from .exceptions import GatewayError
 from .providers.base import Capability, Kind, Remote
 from .statuses import AttemptState
 
-__all__ = ["ask", "note", "note_failure", "poll", "poll_interval", "says_nothing_new", "take"]
+__all__ = ["ask", "note_failure", "poll", "poll_interval", "says_nothing_new", "take"]
 
 DOUBT = timedelta(minutes=10)  # a look-up that finds nothing so long after a create call says that it made nothing
 
@@ -66,32 +65,14 @@ def take(attempt, provider, evidence, started_at):
     interval = poll_interval(attempt, provider.watch, started_at)
     if attempt.state == AttemptState.UNKNOWN and not provider.supports(Capability.LOOKUP_BY_REFERENCE):
         interval = None  # only a callback can say more
-    note([attempt], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error="")
+    polls.note([attempt], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error="")
     return applied
 
 
 def note_failure(attempt, provider, error, started_at):
     """Notes that the gateway could not be asked, and asks less often the more often that happens."""
     _end_creating(attempt)
-    if isinstance(error, GatewayPaused):  # nothing was asked, so nothing failed
-        note([attempt], timedelta(seconds=error.seconds), started_at)
-        return
-    attempt.poll_failures += 1
-    interval = poll_interval(attempt, provider.watch, started_at)
-    failure = {"poll_failures": attempt.poll_failures, "poll_error": str(error)[:2000]}
-    note([attempt], interval, started_at, polled_at=timezone.now(), **failure)
-
-
-def note(polled, interval, started_at, **values):
-    """Writes to attempts what a poll was like, and when to ask again: after ``interval``, never for None.
-
-    Who was made due meanwhile, by a callback that asks for a poll, stays due.
-    """
-    now = timezone.now()
-    rows = PaymentAttempt.objects.filter(pk__in=[attempt.pk for attempt in polled])
-    rows.exclude(next_poll_at__gt=started_at, next_poll_at__lte=now).update(
-        next_poll_at=None if interval is None else now + interval, **values
-    )
+    polls.note_failure(attempt, error, started_at, lambda row: poll_interval(row, provider.watch, started_at))
 
 
 def says_nothing_new(attempt, evidence):

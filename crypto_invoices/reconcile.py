@@ -15,11 +15,12 @@ from queue import SimpleQueue
 from types import ModuleType
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Q
 from django.utils import timezone
 
-from . import conf, deposits, ledger, polling
+from . import conf, deposits, ledger, polling, polls
 from .exceptions import CryptoInvoicesError, GatewayError, GatewayPaused
-from .models import CallbackReceipt, PaymentAttempt
+from .models import CallbackReceipt, PaymentAttempt, StaticAddress
 from .providers.base import Evidence, Kind, Remote
 from .statuses import AttemptState, InvoiceStatus, Source, Verdict
 
@@ -176,9 +177,9 @@ class _Run:
             self.write()
 
     def write(self):
-        for (work, interval, asked), polled in self.kept.items():
+        for (_, interval, asked), polled in self.kept.items():
             values = {"polled_at": timezone.now(), "poll_failures": 0, "poll_error": ""} if asked else {}
-            work.how.note([row for row, _ in polled], interval, min(time for _, time in polled), **values)
+            polls.note([row for row, _ in polled], interval, min(time for _, time in polled), **values)
         self.kept.clear()
 
 
@@ -205,6 +206,8 @@ def _expired(attempt):
 
 
 def unmatched_receipts():
-    """Callbacks that named no attempt when they came, and whose attempt is there now, as after a restored backup."""
-    references = PaymentAttempt.objects.values("reference")
-    return CallbackReceipt.objects.filter(verdict=CallbackReceipt.Verdict.UNMATCHED, reference__in=references)
+    """Callbacks that named nothing of ours when they came, and whose attempt or static address is there now, as after a
+    restored backup."""
+    named = Q(reference__in=PaymentAttempt.objects.values("reference"))
+    named |= Q(reference__in=StaticAddress.objects.values("reference"))
+    return CallbackReceipt.objects.filter(named, verdict=CallbackReceipt.Verdict.UNMATCHED)

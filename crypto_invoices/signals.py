@@ -4,6 +4,8 @@ Receivers get ``sender=Invoice`` and the keywords ``invoice``, ``attempt`` (or N
 ``new_status``. A receiver's effects in the same database happen exactly once. Effects outside of it happen at least
 once: use ``event_id``, a text that is the same on every delivery, as the idempotency key there.
 
+``deposit_received`` comes with ``sender=StaticAddress`` and the keywords ``static_address``, ``transfer`` and ``event_id``.
+
 ``callback_rejected`` alone is a plain signal: it is sent in memory, with ``account`` and ``reason``.
 """
 

@@ -5,7 +5,6 @@ import pytest
 from crypto_invoices.exceptions import GatewayPaused, GatewayRefused, GatewayUnavailable
 from crypto_invoices.providers.breaker import Breaker
 from crypto_invoices.providers.http import Client
-from tests.providers import Stub
 
 
 class At:
@@ -67,13 +66,6 @@ def test_T64_after_the_pause_one_call_tries_for_all(breaker, clock):
     assert breaker.wait() == 0.0
     breaker.succeeded()
     assert [breaker.wait() for _ in range(3)] == [0.0] * 3
-
-
-@pytest.fixture
-def stub():
-    stub = Stub()
-    yield stub
-    stub.close()
 
 
 def test_T64_an_open_breaker_sends_nothing_and_says_how_long(stub, breaker):

@@ -15,7 +15,6 @@ from crypto_invoices.providers.base import Ack, Capability, CreateRequest, Hint,
 from crypto_invoices.providers.goodpayments import GoodPayments, GoodPaymentsOptions
 from crypto_invoices.providers.options import NoOptions, read_options
 from crypto_invoices.statuses import InvoiceStatus, Source
-from tests.providers import Stub
 
 KEY = "94a48138b1f41b9cdb3e12c2ff0c7cbe1c7a5f50a311a5054b903cad84215662"  # the vendor's sample
 REFERENCE = "abcdefghijklmnopqrstuvwxyz"
@@ -75,20 +74,6 @@ EXPIRES = datetime(2026, 3, 17, 8, 59, 7, 515594, tzinfo=UTC)
 def moved(trx=0, usdt=0):
     tokens = {"TRX": trx, "USDT": usdt}
     return {"transfer_amounts": {"input": tokens, "output": {"TRX": 0, "USDT": 0}}}
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def stub(server):
-    server.seen.clear()
-    server.script.clear()
-    return server
 
 
 def build(**values):

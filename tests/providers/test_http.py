@@ -22,20 +22,6 @@ KEY = "KEYKEY-111111-222222-333333"
 SLASHED = "abc/def+ghi/jkl=="
 
 
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def stub(server):
-    server.seen.clear()
-    server.script.clear()
-    return server
-
-
 @pytest.fixture
 def naps():
     return []

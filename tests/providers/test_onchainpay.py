@@ -47,7 +47,6 @@ from crypto_invoices.providers.onchainpay import (
 )
 from crypto_invoices.providers.options import read_options
 from crypto_invoices.statuses import InvoiceStatus, Source
-from tests.providers import Stub
 
 # The pair of keys that https://docs.onchainpay.io/ prints.
 PUBLIC = "a9biVHtyP71VxuItAd88tuN+WyNGxVR41j9lGLj7zc0DjtGHkNRAKQWS/fiCnJPomY9i+hETCLiQvR5l+siKug=="
@@ -247,20 +246,6 @@ MOST_STATIC = replace(
         {"create_addresses": False, "group_by_blockchain": True, "check_risks": True, "renew_address": True},
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def stub(server):
-    server.seen.clear()
-    server.script.clear()
-    return server
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from crypto_invoices.providers.base import Ack, Capability, CreateRequest, Evide
 from crypto_invoices.providers.options import read_options
 from crypto_invoices.providers.oxapay import OxaPay, OxaPayOptions
 from crypto_invoices.statuses import InvoiceStatus, Source
-from tests.providers import Stub
 
 KEY = "MKEY01-MKEY02-MKEY03-MKEY04"
 PAYOUT_KEY = "PKEY01-PKEY02-PKEY03-PKEY04"
@@ -139,20 +138,6 @@ LABEL = {
     "status": 200,
     "version": "1.0.0",
 }
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def stub(server):
-    server.seen.clear()
-    server.script.clear()
-    return server
 
 
 @pytest.fixture

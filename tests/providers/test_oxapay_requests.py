@@ -20,7 +20,6 @@ from crypto_invoices.providers.oxapay import (
     OxaPayOptions,
     OxaPayStaticOptions,
 )
-from tests.providers import Stub
 
 OPENAPI = json.loads((Path(__file__).parent / "oxapay_openapi.json").read_text())
 SCHEMA = OPENAPI["paths"]["/payment/invoice"]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -66,20 +65,6 @@ STATIC = StaticAddressRequest(reference=REFERENCE, callback_url=CALLBACK, pay_cu
 
 def options(**values):
     return read_options(OxaPayCreateOptions, values)
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def stub(server):
-    server.seen.clear()
-    server.script.clear()
-    return server
 
 
 def provider(stub, **values):

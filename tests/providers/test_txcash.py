@@ -21,7 +21,6 @@ from crypto_invoices.providers.options import read_options
 from crypto_invoices.providers.oxapay import OxaPayCreateOptions
 from crypto_invoices.providers.txcash import TxCash, TxCashCreateOptions, TxCashOptions
 from crypto_invoices.statuses import InvoiceStatus, Source
-from tests.providers import Stub
 
 KEY = "TXKEY/01-TXKEY02"
 REFERENCE = "abcdefghijklmnopqrstuvwxyz"
@@ -62,20 +61,6 @@ PAYMENT = {
 }
 PAID = CREATED | {"status": "paid", "status_code": 1, "paid_amount": 25, "payments": [PAYMENT]}
 ADDRESS = {"invoice_id": "inv-1", "address": "0xReceiver", "amount": 25.05, "currency": "polygon_usdt"}
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def stub(server):
-    server.seen.clear()
-    server.script.clear()
-    return server
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from crypto_invoices.providers.base import Ack, Capability, CreateRequest, Hint,
 from crypto_invoices.providers.options import read_options
 from crypto_invoices.providers.txn import Txn, TxnCreateOptions, TxnFilters, TxnOptions
 from crypto_invoices.statuses import InvoiceStatus, Source
-from tests.providers import Stub
 
 KEY = "txn_cmp_7vB3kQ9xZ1mN5pR8sT2wY4aC6dF0gH"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -165,20 +164,6 @@ MOST = replace(
     cancel_url=BACK,
     options=options(target_currency="EUR", target_account_id="13a85b45-8543-41c7-b963-394d4ea128ae", payment_method="on_chain"),
 )
-
-
-@pytest.fixture(scope="module")
-def server():
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
-@pytest.fixture
-def stub(server):
-    server.seen.clear()
-    server.script.clear()
-    return server
 
 
 def build(stub=None, clock=lambda: 1614265330.0, **values):
