@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench proof clean
+.PHONY: help demo test matrix lint format bench proof clean
 
 NEW_ENOUGH = import sys, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -12,7 +12,10 @@ help:  ## this list
 demo: .venv/.demo  ## run a shop against a simulated gateway; ARGS=--once ends after the table
 	$(PY) -m example_project.demo $(ARGS)
 
-test: .venv/bin/tox  ## the suite on the built wheel, with every Python that is there; ARGS go to tox
+test: .venv/bin/tox  ## the suite on the built wheel; ARGS go to pytest
+	.venv/bin/tox run -e py -- $(ARGS)
+
+matrix: .venv/bin/tox  ## the same with every Python and Django that is there
 	.venv/bin/tox run $(ARGS)
 
 lint: .venv/.dev  ## style, migrations and system checks
