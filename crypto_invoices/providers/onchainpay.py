@@ -81,6 +81,7 @@ class OnchainPay(Provider):
     signed_fields = frozenset({"*"})
     watch = timedelta(hours=72)
     expires_locally = False  # an invoice's expiresAt ends only the choice of a coin
+    takes_tolerance = True
 
     # OnchainPay's coin and network, as its pages name them; ``available_currencies`` lists all. A subclass may add its own.
     pay_currencies = {name: tuple(pair.split("@")) for pair in OWN_COINS for name in (pair, pair.split("@")[0])}
