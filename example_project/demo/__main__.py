@@ -1,4 +1,4 @@
-"""Starts everything, tells the story, prints the table, and goes on serving."""
+"""Starts everything, tells the stories, prints the table, and goes on serving."""
 
 import argparse
 import secrets
