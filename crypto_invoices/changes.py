@@ -167,8 +167,8 @@ def _attempt_facts(change, attempt, evidence, ruling, received, tolerance, known
     """The attempt's facts from now on; a difference in any of them is a new version of the invoice."""
     more = received is not None and received > (attempt.amount_received or 0)
     unexplained = more and not evidence.transfers  # a known transfer that was confirmed is no new money
-    settled_now = ruling.status in SETTLED and attempt.last_money_at is None
-    money = bool(change.new_transfers) or unexplained or settled_now
+    paid_now = ruling.status in (*SETTLED, InvoiceStatus.UNDERPAID) and attempt.last_money_at is None
+    money = bool(change.new_transfers) or unexplained or paid_now
     first_money_at = attempt.first_money_at or (now if money else None)
     gateway_late = _first(evidence.late, attempt.gateway_late)
     times = [(t.paid_at, t.value) for t in (*known, *change.new_transfers)]

@@ -100,7 +100,7 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
         delivery.sweep_in_passing()
 
 
-def start_attempt(invoice, account=None, *, amount=None, user=None, by_payer=False):
+def start_attempt(invoice, account=None, *, amount=None, reason="", user=None, by_payer=False):
     """A new attempt to be paid, asking for the outstanding rest: for a dead attempt or another gateway. Returns it.
 
     Where money was seen whose value cannot be compared, ``amount`` must be given. Raises ``NotAllowed`` when the invoice
@@ -116,7 +116,7 @@ def start_attempt(invoice, account=None, *, amount=None, user=None, by_payer=Fal
         raise InvalidRequest("account", "live and sandbox accounts do not mix")
     live = next((attempt for attempt in earlier if attempt.live_key), None)
     try:
-        attempt, request = _new_attempt(invoice, providers[0], _rest(invoice, earlier, amount), live, user)
+        attempt, request = _new_attempt(invoice, providers[0], _rest(invoice, earlier, amount), live, user, reason)
     except IntegrityError:  # a second click: the other process made the attempt
         return invoice.live_attempt
     if live:
@@ -290,11 +290,11 @@ def _create_at(invoice, attempt, request, providers, user):
     return Invoice.objects.get(pk=invoice.pk)
 
 
-def _new_attempt(invoice, provider, amount, live, user):
+def _new_attempt(invoice, provider, amount, live, user, reason=""):
     reference = new_reference()
     request = orders.request_for(invoice, provider, reference=reference, amount=amount)
     fields = orders.attempt_fields(invoice, provider, reference=reference, amount=amount)
-    return attempts.replace_attempt(invoice.pk, live, fields, user=user), request
+    return attempts.replace_attempt(invoice.pk, live, fields, user=user, reason=reason), request
 
 
 def _fail(invoice, error):

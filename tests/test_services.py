@@ -502,6 +502,34 @@ def test_idempotency_key_that_names_a_paid_invoice(gateway):
     assert Invoice.objects.get() == invoice
 
 
+# Too little money, of which no sum is told
+
+
+@pytest.fixture
+def short(gateway):
+    """As at goodPayments, which tells neither transfers nor a sum in the price's currency."""
+    invoice, payment = make(gateway, currency="USD")
+    tell(payment, "underpaid")
+    return refresh_invoice(invoice)
+
+
+def test_underpaid_says_that_money_came(short):
+    assert short.status == "underpaid"
+    with pytest.raises(InvalidRequest) as caught:
+        start_attempt(short)
+    assert caught.value.field == "amount"
+    with pytest.raises(NotAllowed):
+        cancel_invoice(short, reason="changed my mind")
+    assert cancel_invoice(short, reason="changed my mind", force=True).invoice.needs_review
+
+
+def test_a_new_attempt_for_the_rest_keeps_its_reason(short, admin_user):
+    attempt = start_attempt(short, amount="12.50", reason="the customer pays the rest", user=admin_user)
+    assert (attempt.amount, attempt.state) == (Decimal("12.50"), "open")
+    event = short.events.get(kind="attempt")
+    assert (event.reason, event.user) == ("the customer pays the rest", admin_user)
+
+
 # Fallback over accounts
 
 

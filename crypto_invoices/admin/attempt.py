@@ -39,7 +39,8 @@ class AttemptForm(ReasonForm):
 
 
 def _start(invoice, user, data):
-    attempt = services.start_attempt(invoice, data["account"] or None, amount=data.get("amount"), user=user)
+    given = {"amount": data.get("amount"), "reason": data["reason"], "user": user}
+    attempt = services.start_attempt(invoice, data["account"] or None, **given)
     asked = {"amount": money(attempt.amount, attempt.currency), "account": attempt.account}
     return messages.SUCCESS, gettext("A new attempt asks for %(amount)s at the account %(account)s.") % asked
 

@@ -34,7 +34,7 @@ class Payment(models.Model):
     account = models.CharField(max_length=200)  # the credential that made it; it signs the callbacks
     kind = models.CharField(max_length=32)
     status = models.CharField(max_length=32)
-    reference = models.CharField(max_length=255, blank=True)
+    reference = models.CharField(max_length=256, blank=True)
     amount = ExactField(null=True)
     currency = models.CharField(max_length=16, blank=True)
     pay_currency = models.CharField(max_length=16, blank=True)
