@@ -8,7 +8,7 @@ from django.utils.html import format_html
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime
 
-from ..models import STATUS_CHOICES
+from ..models.base import STATUS_CHOICES
 from ..money import DECIMAL_PLACES, decimal_places, format_amount, round_amount
 from ..orders import is_public
 
