@@ -8,19 +8,21 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from django.utils import timezone
 
-from crypto_invoices import conf
-from crypto_invoices.models import PaymentAttempt
+from crypto_invoices import conf, doctor
+from crypto_invoices.exceptions import NotSupported
+from crypto_invoices.models import PaymentAttempt, StaticAddress
 from crypto_invoices.orders import callback_url
 from crypto_invoices.reconcile import reconcile
-from crypto_invoices.services import create_invoice
+from crypto_invoices.services import create_invoice, create_static_address
 from crypto_invoices.simulator.client import SimulatorClient
 from crypto_invoices.simulator.onchainpay import OnchainPay
-from tests.helpers import facts, recorded
+from tests.helpers import connected, facts, recorded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -163,7 +165,8 @@ def play(simulator, gateway, buttons, *, with_callbacks):
 
 
 def poll_now():
-    PaymentAttempt.objects.update(next_poll_at=timezone.now() - timedelta(seconds=1))
+    for model in (PaymentAttempt, StaticAddress):
+        model.objects.update(next_poll_at=timezone.now() - timedelta(seconds=1))
     assert reconcile().failed == 0
 
 
@@ -173,3 +176,93 @@ def test_T46_all_callbacks_dropped_end_as_all_delivered(site, gateway, history):
     delivered = play(site, gateway, buttons, with_callbacks=True)
     assert (delivered["status"], delivered["shipped"]) == (status, int(is_shipped))
     assert play(site, gateway, buttons, with_callbacks=False) == delivered
+
+
+# The shop's own page
+
+OWN_PAGES = {
+    "oxapay": ({"currency": "XRP", "pay_currencies": ["XRP"]}, True),
+    "goodpayments": ({"currency": "USD", "pay_currencies": ["USDT@tron"]}, False),
+    "txcash": ({"currency": "USD", "pay_currencies": ["USDT@polygon"]}, False),
+    "txn": ({"currency": "USD", "pay_currencies": ["XRP"]}, True),
+    "onchainpay": ({"currency": "XRP", "pay_currencies": ["XRP"]}, True),
+}
+
+
+@pytest.mark.parametrize("gateway", OWN_PAGES)
+def test_an_invoice_on_the_shops_own_page_is_paid_to_its_address(site, client, gateway):
+    order, has_tag = OWN_PAGES[gateway]
+    invoice = create_invoice(amount="50", account=gateway, page="own", **order)
+    attempt = invoice.attempts.get()
+    there = site.payment(gateway, attempt.gateway_id)
+    assert (attempt.kind, attempt.address, attempt.address_tag) == ("address", there["address"], there["memo"])
+    assert (attempt.address != "", attempt.address_tag != "") == (True, has_tag)
+    assert str(attempt.pay_amount.normalize()) == str(Decimal(there["pay_amount"]).normalize())
+    assert client.get(invoice.get_absolute_url()).status_code == 200  # it stays with us
+    for button in ("pay", "confirm"):
+        site.act(gateway, attempt.gateway_id, button)
+        site.deliver()
+        poll_now()
+    assert facts(invoice)["status"] == "paid"
+    assert invoice.attempts.get().address_tag == attempt.address_tag
+
+
+# Static addresses
+
+STATIC = {"oxapay": "USDT@tron", "goodpayments": "USDT@tron", "onchainpay": "XRP"}
+
+
+@pytest.mark.parametrize("gateway", ["oxapay", "goodpayments", "onchainpay", "txcash", "txn"])
+@pytest.mark.parametrize("with_callbacks", [True, False])
+def test_every_deposit_on_a_static_address_is_told_once(site, gateway, with_callbacks):
+    if gateway not in STATIC:
+        with pytest.raises(NotSupported):
+            create_static_address(account=gateway, pay_currency="XRP")
+        return
+    address = create_static_address(account=gateway, pay_currency=STATIC[gateway], customer="7")
+    there = next(found for found in site.payments(gateway) if found["reference"] == address.reference)
+    told = []
+
+    def receive(sender, *, static_address, transfer, event_id, **kwargs):
+        told.append((static_address.pk, transfer.amount, transfer.currency))
+
+    if not with_callbacks:
+        site.misbehave(gateway, "callback_drop")
+    try:
+        with connected(receive, "deposit_received", uid="tests.deposits"):
+            for amount in ("10.5", "2", "10.5"):
+                coin, _, network = STATIC[gateway].partition("@")
+                site.act(gateway, there["id"], "pay", amount=amount, currency=coin, network=network)
+                StaticAddress.objects.update(hinted_at=None)
+                site.deliver()
+                site.act(gateway, there["id"], "confirm")
+                StaticAddress.objects.update(hinted_at=None)
+                site.deliver()
+                poll_now()
+    finally:
+        site.reset(gateway)
+    coin = STATIC[gateway].partition("@")[0]
+    assert told == [(address.pk, Decimal(amount), coin) for amount in ("10.5", "2", "10.5")]
+    seen = site.payment(gateway, there["id"])
+    assert (address.address, address.address_tag) == (seen["address"], seen["memo"])
+    assert (address.address_tag != "") is (coin == "XRP")
+
+
+# Whether the accounts are in order
+
+
+@pytest.mark.parametrize("gateway", ACCOUNTS)
+def test_the_doctor_finds_nothing(site, gateway):
+    finding = doctor.examine(gateway)
+    assert (finding.credentials, finding.callbacks, finding.healthy) == ("accepted", "reached", True)
+
+
+@pytest.mark.parametrize("gateway", ACCOUNTS)
+def test_the_doctor_finds_a_wrong_key(site, settings, gateway):
+    definition = settings.CRYPTO_INVOICES["ACCOUNTS"][gateway]
+    keys = {name: "a-key-that-nobody-knows-0" for name in definition["OPTIONS"] if name.endswith("key")}
+    wrong = {**definition, "OPTIONS": {**definition["OPTIONS"], **keys}}
+    settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": {gateway: wrong}}
+    finding = doctor.examine(gateway)
+    assert (finding.callbacks, finding.healthy) == ("reached", False)
+    assert f"({gateway}) probe: " in finding.credentials

@@ -248,7 +248,7 @@ def _time(moment):
 
 GATEWAY.urlpatterns = [
     route(GATEWAY, "invoice/v1/testnet/invoice", POST=create_invoice),
-    route(GATEWAY, "invoice/v1/testnet/invoice/(?P<gateway_id>[0-9a-f-]+)", GET=get_invoice),
-    route(GATEWAY, "invoice/v1/testnet/invoice/(?P<gateway_id>[0-9a-f-]+)/payment/address", POST=create_payment_address),
+    route(GATEWAY, "invoice/v1/testnet/invoice/(?P<gateway_id>[^/]+)", GET=get_invoice),
+    route(GATEWAY, "invoice/v1/testnet/invoice/(?P<gateway_id>[^/]+)/payment/address", POST=create_payment_address),
     route(GATEWAY, "invoice/.*", public=True),
 ]
