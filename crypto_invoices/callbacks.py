@@ -21,7 +21,7 @@ from .attempts import flag
 from .exceptions import BadSignature, Conflict, GatewayError, InvalidRequest, MalformedCallback, MisdirectedCallback
 from .models import CallbackReceipt, PaymentAttempt
 from .orders import read_token
-from .providers.base import Hint, Provider
+from .providers.base import Capability, Hint, Provider
 from .signals import callback_rejected
 from .statuses import AttemptState, Review, Verdict
 
@@ -97,7 +97,11 @@ def receive(endpoint, headers, body, *, url="", remote_addr=""):
 def replay(receipt):
     """Processes a stored callback again, as if it arrived now, signature included. Returns the ``Answer``."""
     endpoint = Endpoint(conf.provider_for(receipt.account), receipt.reference)
-    return receive(endpoint, CaseInsensitiveMapping(receipt.headers), bytes(receipt.body))
+    headers, body = CaseInsensitiveMapping(receipt.headers), bytes(receipt.body)
+    if receipt.verdict == CallbackReceipt.Verdict.HINT and not endpoint.provider.supports(Capability.SIGNED_CALLBACKS):
+        owner = receipt.attempt or receipt.static_address  # its signature, if there is a scheme, may be too old by now
+        return _guarded(_ask_about, endpoint.provider, _callback(endpoint, headers, body), owner, Hint())
+    return receive(endpoint, headers, body)
 
 
 def _callback(endpoint, headers, body):
@@ -165,9 +169,15 @@ def _check(callback, applied):
 
 def _take_hint(provider, callback, hint):
     """An unsigned callback is worth one poll, at most once in ten seconds; what the gateway answers is the truth."""
+    if not callback.reference and not hint.gateway_id:
+        return _acknowledge(provider)  # the URL of a whole account hears of other things as well
     named = _hinted(callback, hint)
     if named is None:
         return _take_unmatched(callback)
+    return _ask_about(provider, callback, named, hint)
+
+
+def _ask_about(provider, callback, named, hint):
     now = timezone.now()
     mine = type(named).objects.filter(pk=named.pk).exclude(hinted_at__gt=now - HINT_INTERVAL).update(hinted_at=now)
     if not mine:

@@ -329,7 +329,7 @@ def _cancel_at_gateway(attempt):
         logger.exception("attempt %s could not be cancelled at account %s", attempt.reference, attempt.account)
         return False
     ledger.apply(evidence, attempt_id=attempt.pk)
-    return True
+    return evidence.status is InvoiceStatus.CANCELLED
 
 
 def _check_retry(invoice, earlier, by_payer):

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from crypto_invoices import conf
-from crypto_invoices.exceptions import GatewayUncertain
+from crypto_invoices.callbacks import replay
+from crypto_invoices.exceptions import BadSignature, GatewayUncertain
 from crypto_invoices.models import CallbackReceipt, PaymentAttempt
 from crypto_invoices.orders import callback_url
 from crypto_invoices.providers import payload
@@ -226,11 +227,26 @@ def test_one_url_for_the_account_names_the_payment_in_its_body(dashboard):
     assert (facts(invoice), facts(other)) == (fact("paid", is_paid=True, received=25), fact("pending"))
 
 
-@pytest.mark.parametrize("body", [{}, {"track_id": "190009999"}, b"{"])
-def test_one_url_for_the_account_knows_no_other_payments(dashboard, body):
+@pytest.mark.parametrize("body,status,kept", [({}, 200, []), (b"{", 200, []), ({"track_id": "190009999"}, 404, ["unmatched"])])
+def test_one_url_for_the_account_hears_of_other_things(dashboard, body, status, kept):
     invoice, payment = make(dashboard)
-    assert poke(payment, body).status_code == 404
-    assert (polls(dashboard), facts(invoice), verdicts()) == ([], fact("pending"), ["unmatched"])
+    assert poke(payment, body).status_code == status
+    assert (polls(dashboard), facts(invoice), verdicts()) == ([], fact("pending"), kept)
+
+
+def test_a_stored_hint_is_replayed_as_a_poll(gateway, clock, monkeypatch):
+    """Whatever its signature was, it may be too old to be checked again."""
+
+    def too_old(self, headers, body, *, url=""):
+        raise BadSignature("signed more than five minutes ago")
+
+    invoice, payment = make(gateway)
+    poke(payment)
+    tell(payment, "paid", [tx("25")])
+    clock.advance(minutes=10)
+    monkeypatch.setattr(Unsigned, "verify", too_old)
+    assert replay(CallbackReceipt.objects.get()).status == 200
+    assert facts(invoice) == fact("paid", is_paid=True, received=25)
 
 
 def test_T12_the_url_of_one_account_knows_no_payment_of_another(dashboard):

@@ -58,7 +58,7 @@ PROMISED = {
         "pending 200, completed 200 ×3, processing 200 ×3", "paid", "created, payment_received, paid", "shipped once"
     ),
     LOST: Facts("pending 200", "pending → paid", "created, payment_received, paid", "not shipped → shipped once"),
-    FORGED: Facts("pending 200, forged completed 200, no JSON 404, unknown token 404", "pending", "created", "not shipped"),
+    FORGED: Facts("pending 200, forged completed 200, no JSON 200, unknown token 404", "pending", "created", "not shipped"),
     ASKED: Facts(
         "pending 200, forged cancelled 200", "pending → paid", "created, payment_received, paid", "not shipped → shipped once"
     ),
