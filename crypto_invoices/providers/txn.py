@@ -5,33 +5,33 @@ https://docs.txn.pro/invoices/invoice-webhooks. Checked 2026-11-22; "not documen
 invoice is ``reference``, ours: order id, description and e-mail are not sent. Reusable addresses (channels) are not offered.
 """
 
-import base64
-import hmac
 import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from urllib.parse import urlsplit
 
-from ..exceptions import BadSignature, GatewayError, GatewayRefused, InvalidRequest, NotSupported
+from ..exceptions import GatewayError, GatewayRefused, InvalidRequest, NotSupported
 from ..money import add, format_amount, is_coin
 from ..statuses import InvoiceStatus, Source
 from . import payload
 from .base import Capability, Evidence, Hint, Kind, Page, Provider, Remote, RemoteInvoice, RemoteTransfer, check_id
-from .http import Client, check_url
+from .http import Client, check_base_url, check_url
 from .options import Secret, Secrets, option
+from .signing import STANDARD_WEBHOOK_HEADERS, standard_webhook_key, verify_standard_webhook
 from .values import Fields, keyed, options_of, price, query, said
 
 __all__ = ["Txn", "TxnCreateOptions", "TxnFilters", "TxnOptions"]
 
 SANDBOX_URL = "https://api.sandbox.txn.io/api/public/v1"
+SANDBOX_HOSTS = ("api.sandbox.txn.io", "api.sandbox.txn.pro")  # the second is the older one
 PAYMENT_METHODS = ("on_chain", "binance_pay", "nft")
 REFERENCE_TAKEN = "/data/attributes/externalId"  # how the gateway points at what its requests call reference
 REFUND_LINK = "txn.io made a refund link, which the shop has to pass on to the payer"
 NO_REFUND_LINK = "cancelled although money came, without a refund link: perhaps less than what sending it back costs"
 _TOLD = "word payment_url address address_tag pay_amount pay_currency network price_amount price_currency expires_at raw".split()
-_TOKEN = "v[0-9]{1,2}[a-z]?,[A-Za-z0-9+/]{1,128}={0,2}"
-_WEBHOOK_FORMS = tuple(re.compile(form) for form in (r"[!-\-/-~]{1,255}", "[0-9]{1,12}", f"{_TOKEN}( {_TOKEN})*"))
+_COIN = re.compile(r"(([A-Z0-9]{2,16})(?:@[a-z0-9_-]{1,32})?)=([A-Za-z0-9:_.-]{1,64})")
 
 
 # Options
@@ -101,7 +101,7 @@ class Txn(Provider):
     options = TxnOptions
     create_options = TxnCreateOptions
     capabilities = frozenset({Capability.LOOKUP_BY_REFERENCE, Capability.IDEMPOTENT_CREATE, Capability.OWN_PAGE})
-    signature_headers = tuple(f"{start}-{end}" for start in ("webhook", "svix") for end in ("id", "timestamp", "signature"))
+    signature_headers = STANDARD_WEBHOOK_HEADERS
     signed_fields = frozenset()  # a callback is a hint, signed or not
     watch = timedelta(days=7)
     expires_locally = False  # the gateway says "expired" itself, and takes a payment for 168 hours after
@@ -109,7 +109,8 @@ class Txn(Provider):
     statuses = {word: ours for word, (ours, _) in _WORDS.items()}
     final = frozenset(word for word, (_, final) in _WORDS.items() if final)
 
-    # The gateway's coin and network. Where the pages name a test network as well, it has a "t" before.
+    # The gateway's coin and network; of a test network the code has a "t" before. The pages have trx:usdt, ttrx:usdt, txrp,
+    # tpolygon and polygon:usdcv2. Inferred by that rule: the live xrp and polygon, and the sandbox's tpolygon:usdcv2.
     pay_currencies = {
         "USDT@tron": ("USDT", "trx:usdt"),
         "USDC@polygon": ("USDC", "polygon:usdcv2"),
@@ -120,18 +121,16 @@ class Txn(Provider):
 
     def __init__(self, account, *, alias="", clock=time.time):
         super().__init__(account, alias=alias)
-        if not account.base_url and not account.sandbox:
-            raise InvalidRequest("base_url", "required: of the hosts only the sandbox's is documented")
+        _check_account(account)
         test = "t" if account.sandbox else ""
         self.pay_currencies = {name: (coin, test + code) for name, (coin, code) in self.pay_currencies.items()}
         for text in account.network_codes:
-            if not (match := re.fullmatch(r"(([A-Z0-9]{2,16})(?:@[a-z0-9_-]{1,32})?)=([A-Za-z0-9:_.-]{1,64})", text)):
+            if not (match := _COIN.fullmatch(text)):
                 raise InvalidRequest("network_codes", f"{text!r} is not of the form USDT@ethereum=eth:usdt")
-            self.pay_currencies[match[1]] = (match[2], match[3])
+            name, coin, code = match.groups()
+            self.pay_currencies[name] = (coin, code)
         if account.default_pay_currency:
             self.coin(account.default_pay_currency, "default_pay_currency")
-        for secret in account.webhook_secret or ():
-            _webhook_key(secret)
         self._clock = clock  # seconds since 1970
         self._pairs = ({}, 0.0)  # and until when they are kept
         self.client = Client(
@@ -194,7 +193,7 @@ class Txn(Provider):
             "targetAccountId": options.target_account_id and check_id(options.target_account_id, field="target_account_id"),
             "reference": check_id(request.reference, field="reference"),
             "successRedirectUrl": request.return_url and check_url(request.return_url, "return_url"),
-            "unsuccessRedirectUrl": check_url(request.cancel_url, "cancel_url") if request.cancel_url else request.return_url,
+            "unsuccessRedirectUrl": request.cancel_url and check_url(request.cancel_url, "cancel_url"),
             "paymentMethods": [method],
         })  # fmt: skip
 
@@ -244,23 +243,39 @@ class Txn(Provider):
         word = " ".join(triple) + link
         status, final = self.classify(word)
         review = REFUND_LINK if link else NO_REFUND_LINK if triple[0] == "cancelled" and status is InvoiceStatus.FAILED else ""
-        billed, charged = fields.text("billedCurrency", limit=16).upper(), fields.text("chargedCurrency", limit=32).upper()
-        network, page = fields.text("network", limit=64).lower(), fields.text("hostedPageUrl", limit=2048)
+        billed = fields.text("billedCurrency", limit=16).upper()
+        charged = fields.text("chargedCurrency", limit=32).upper()
+        network = fields.text("network", limit=64).lower()
+        page = fields.text("hostedPageUrl", limit=2048)
         values = [found.object("attributes").text("value") for found in _linked(invoice, "address", included)]
         address, _, tag = "".join(values[:1]).partition("?dt=")  # of XRP it is r...?dt=TAG
         deposits = [found.object("attributes") for found in _linked(invoice, "coinDeposits", included)]
         coin = billed if billed == charged and is_coin(billed) else None
         transfers = [_transfer(found, coin, network, address) for found in deposits if _plain(found.text("state")) != "failed"]
         counted = [transfer.value for transfer in transfers if transfer.confirmed or triple[0] == "completed"]
-        received = add(counted) if counted and None not in counted else None  # never targetAmount, of which fees are off
         return Evidence(
-            source=Source.POLL, remote=Remote(kind, invoice.id("id"), fields.text("reference")), observed_at=answer.started_at,
-            word=word, status=status, final=final, review=review, on_hold=triple[0] == "onhold",
-            late={"ontime": False, "late": True}.get(triple[1]), expires_at=fields.time("expiresAt"),
-            price_amount=fields.amount("amountBilled"), price_currency=billed, received=received, transfers=keyed(transfers),
-            pay_amount=fields.amount("amountCharged"), pay_currency=charged, network=network, address=address, address_tag=tag,
-            payment_url=self.client.page_url(page) if page and kind is Kind.INVOICE else "", raw=answer.text,
-        )  # fmt: skip
+            source=Source.POLL,
+            remote=Remote(kind, invoice.id("id"), fields.text("reference")),
+            word=word,
+            status=status,
+            final=final,
+            review=review,
+            on_hold=triple[0] == "onhold",
+            late={"ontime": False, "late": True}.get(triple[1]),
+            price_amount=fields.amount("amountBilled"),
+            price_currency=billed,
+            received=add(counted) if counted and None not in counted else None,  # never targetAmount, of which fees are off
+            transfers=keyed(transfers),
+            pay_amount=fields.amount("amountCharged"),
+            pay_currency=charged,
+            network=network,
+            address=address,
+            address_tag=tag,
+            payment_url=self.client.page_url(page) if page and kind is Kind.INVOICE else "",
+            expires_at=fields.time("expiresAt"),
+            observed_at=answer.started_at,
+            raw=answer.text,
+        )
 
     # Find
 
@@ -285,7 +300,7 @@ class Txn(Provider):
     def verify(self, headers, body, *, url=""):
         """Always a ``Hint``, since no page says how callbacks are signed; ``webhook_secret`` asks for a signature as well."""
         if self.account.webhook_secret:
-            _verify_standard_webhook(headers, body, self.account.webhook_secret, now=self._clock())
+            verify_standard_webhook(headers, body, self.account.webhook_secret, now=self._clock())
         try:
             invoice = Fields(payload.loads(body)).object("data")
             return Hint(invoice.id("id") if invoice.text("type") == "invoices" else "")
@@ -295,7 +310,7 @@ class Txn(Provider):
     # The vendor's own calls
 
     def currency_pairs(self, *, timeout=None):
-        """GET /invoices/currency_pairs, kept for an hour: ``{(billed, charged currency): network codes}`` of what is enabled."""
+        """GET /invoices/currency_pairs, kept for an hour: ``{("EUR", "USDT"): network codes}`` of what is enabled."""
         pairs, until = self._pairs
         if self._clock() >= until:
             answer = self.client.call("GET", "/invoices/currency_pairs", operation="currency_pairs", timeout=timeout)
@@ -318,6 +333,16 @@ class Txn(Provider):
         return self.client.call("GET", "/invoices", operation="probe", query={"per_page": 1}).date
 
 
+def _check_account(account):
+    """What the declarations of the options cannot say. Raises ``InvalidRequest`` naming the option."""
+    if not account.base_url and not account.sandbox:
+        raise InvalidRequest("base_url", "required: of the hosts only the sandbox's is documented")
+    if account.base_url and not account.sandbox and urlsplit(check_base_url(account.base_url)).hostname in SANDBOX_HOSTS:
+        raise InvalidRequest("sandbox", "True expected with a base_url of the sandbox: its coins have no value")
+    for secret in account.webhook_secret or ():
+        standard_webhook_key(secret, "webhook_secret")
+
+
 def _plain(word):
     return word.lower().replace("_", "").replace(" ", "")
 
@@ -325,10 +350,16 @@ def _plain(word):
 def _transfer(deposit, price_coin, network, address):
     amount, currency = deposit.amount("amount"), deposit.text("currencyCode", limit=32).upper()
     return RemoteTransfer(
-        key="", tx_hash=deposit.text("txHash", limit=180), network=network, address=address, paid_at=deposit.time("createdAt"),
-        amount=amount, currency=currency, value=amount if currency == price_coin else None,
+        key="",
+        amount=amount,
+        currency=currency,
+        value=amount if currency == price_coin else None,
+        tx_hash=deposit.text("txHash", limit=180),
+        network=network,
+        address=address,
         confirmed=_plain(deposit.text("state")) == "processed",  # like "failed" it is in other people's code only
-    )  # fmt: skip
+        paid_at=deposit.time("createdAt"),
+    )
 
 
 def _included(document):
@@ -348,13 +379,13 @@ def _linked(resource, name, included):
 
 
 def _enabled_pairs(document):
-    """A full example of the answer is not documented; a coin whose networks are not there has none."""
+    """A full example of the answer is not documented: the ids may be in small letters, and a coin without networks has none."""
     included, pairs = _included(document), {}
     for pair in Fields(document).objects("data", required=True):
         sides = (_linked(pair, "billedCurrency", included), _linked(pair, "chargedCurrency", included))
         for billed, charged in product(*sides) if pair.object("attributes").flag("enabled") else ():
             networks = [found.object("attributes").text("code", limit=64) for found in _linked(charged, "networks", included)]
-            pairs[billed.id("id"), charged.id("id")] = tuple(filter(None, networks))
+            pairs[billed.id("id").upper(), charged.id("id").upper()] = tuple(filter(None, networks))
     return pairs
 
 
@@ -366,34 +397,3 @@ def _read_status(http_status, answer):
     texts = (source.get("pointer"), error.get("title"), error.get("detail"))
     code = error["code"] if isinstance(error.get("code"), str) else ""
     return http_status, code, ": ".join(text for text in texts if text and isinstance(text, str))
-
-
-def _webhook_key(secret):
-    try:
-        key = base64.b64decode(secret.reveal().removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not 24 <= len(key) <= 64:
-        raise InvalidRequest("webhook_secret", "whsec_ and 24 to 64 bytes in Base64 were expected")
-    return key
-
-
-def _verify_standard_webhook(headers, body, secrets, *, now):
-    """Raises ``BadSignature`` unless one of ``secrets`` signed id, timestamp and body at most five minutes from ``now``.
-
-    https://docs.svix.com/receiving/verifying-payloads/how-manual
-    """
-    given = {name.lower(): value for name, value in headers.items()}
-    start = "webhook" if "webhook-id" in given else "svix"
-    values = [given.get(f"{start}-{end}") for end in ("id", "timestamp", "signature")]
-    fit = [isinstance(value, str) and form.fullmatch(value) for value, form in zip(values, _WEBHOOK_FORMS, strict=True)]
-    if not all(fit) or len(given) < len(headers):
-        raise BadSignature("one id, timestamp and signature of the expected form were expected")
-    message_id, timestamp, signatures = values
-    if abs(now - int(timestamp)) > 300:
-        raise BadSignature("signed more than five minutes ago or ahead")
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    made = [b"v1," + base64.b64encode(hmac.digest(_webhook_key(secret), signed, "sha256")) for secret in secrets]
-    pairs = product(made, signatures.encode().split(b" "))
-    if not any([hmac.compare_digest(one, other) for one, other in pairs]):  # every pair, so that the time tells nothing
-        raise BadSignature("the signature does not match")

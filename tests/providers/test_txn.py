@@ -225,6 +225,14 @@ def test_the_sandbox_has_a_host_and_production_needs_one():
         assert caught.value.field == "base_url"
 
 
+@pytest.mark.parametrize("host", ["api.sandbox.txn.io", "api.sandbox.txn.pro", "API.Sandbox.TXN.io", "api.sandbox.txn.io:443"])
+def test_T13_the_sandbox_is_for_sandbox_accounts_only(host):
+    with pytest.raises(InvalidRequest) as caught:
+        build(sandbox=False, base_url=f"https://{host}/api/public/v1/")
+    assert caught.value.field == "sandbox"
+    assert build(sandbox=True, base_url=f"https://{host}{PATH}/").client.base_url == f"https://{host}{PATH}"
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -419,9 +427,13 @@ def test_defaults_of_the_account(stub):
     assert sent["targetAccountId"] == "a-1"
 
 
-def test_a_way_back_is_enough_for_both_ends(stub):
-    created(stub, replace(PLAIN, return_url=THANKS))
-    assert (attributes(stub)["successRedirectUrl"], attributes(stub)["unsuccessRedirectUrl"]) == (THANKS, THANKS)
+@pytest.mark.parametrize(
+    ("given_", "sent"),
+    [({"return_url": THANKS}, {"successRedirectUrl": THANKS}), ({"cancel_url": BACK}, {"unsuccessRedirectUrl": BACK})],
+)
+def test_each_way_back_is_sent_alone(stub, given_, sent):
+    created(stub, replace(PLAIN, **given_))
+    assert {name: url for name, url in attributes(stub).items() if name.endswith("RedirectUrl")} == sent
 
 
 def test_the_newest_key_is_sent(stub):
@@ -553,6 +565,14 @@ def test_a_pair_that_is_not_enabled_is_refused_before_the_invoice(stub, listed, 
         build(stub).create(PLAIN)
     assert caught.value.field == "pay_currencies" and caught.value.message.endswith(f"; enabled are: {enabled}")
     assert [seen.method for seen in stub.seen] == ["GET"]
+
+
+def test_currencies_may_be_listed_in_small_letters(stub):
+    listed = pairs(pair("cny", "Usdt"), pair("cny", "xrp"), Usdt=["ttrx:usdt2"], xrp=["txrp"])
+    created(stub, pairs=listed)
+    assert attributes(stub)["network"] == "ttrx:usdt2"
+    stub.script.append(listed)
+    assert build(stub).currency_pairs() == {("CNY", "USDT"): ("ttrx:usdt2",), ("CNY", "XRP"): ("txrp",)}
 
 
 COIN = {"type": "currencies", "id": "USDT", "attributes": {}}
