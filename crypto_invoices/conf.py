@@ -3,6 +3,7 @@
 Anything wrong raises ``ImproperlyConfigured``; ``checks`` reports the same texts as system checks.
 """
 
+import functools
 import inspect
 import re
 from dataclasses import dataclass, field, fields
@@ -24,6 +25,7 @@ __all__ = ["Settings", "UnknownAccount", "account_aliases", "accounts_from_env",
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 DISPATCH = ("inline", "worker")
 LATE_PAYMENT = ("review", "accept")
+RESOLVED_KEPT = 256  # providers of accounts that a resolver knows, the latest used
 
 
 class UnknownAccount(ImproperlyConfigured):
@@ -56,6 +58,7 @@ class Current:
         self.given = given
         self.settings = _read({} if given is UNSET else given)
         self.providers = {}
+        self.make = functools.lru_cache(RESOLVED_KEPT)(_make)
 
 
 _current = None
@@ -129,7 +132,7 @@ def provider_for(alias):
     definition = resolve(alias)
     if definition is None:
         raise UnknownAccount(f"CRYPTO_INVOICES['ACCOUNT_RESOLVER']: no account {alias!r}")
-    return build_provider(alias, definition)
+    return build_provider(alias, definition, make=_now().make)  # with equal options it is the same: its breaker, its connections
 
 
 def _provider_for(alias):
@@ -141,7 +144,11 @@ def _provider_for(alias):
     return current.providers[alias]
 
 
-def build_provider(alias, definition):
+def _make(provider_class, options, alias):
+    return provider_class(options, alias=alias)
+
+
+def build_provider(alias, definition, *, make=_make):
     """A provider from ``{"PROVIDER": dotted path, "OPTIONS": {...}}``. Raises ``ImproperlyConfigured``."""
     where = f"CRYPTO_INVOICES['ACCOUNTS'][{alias!r}]"
     if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
@@ -150,7 +157,7 @@ def build_provider(alias, definition):
         raise ImproperlyConfigured(f"{where}: a dict with PROVIDER and OPTIONS was expected")
     provider_class = import_provider(definition["PROVIDER"], where)
     try:
-        return provider_class(read_options(provider_class.options, definition.get("OPTIONS", {})), alias=alias)
+        return make(provider_class, read_options(provider_class.options, definition.get("OPTIONS", {})), alias)
     except InvalidRequest as error:
         raise ImproperlyConfigured(f"{where}['OPTIONS'][{error.field!r}]: {error.message}") from None
 
@@ -180,11 +187,12 @@ def accounts_from_env(env, prefix="CRYPTO_INVOICES"):
     ``<prefix>_ACCOUNTS=default,tron`` names the aliases; ``<prefix>_DEFAULT_PROVIDER=oxapay`` is the module in
     ``crypto_invoices.providers`` or a dotted path; each option is ``<prefix>_DEFAULT_<OPTION>``, typed as the provider
     declares it, secrets as a comma-separated list with the newest first. Raises ``ImproperlyConfigured`` naming the
-    variable that is missing or wrong.
+    variable that is missing, wrong or no option of its account.
     """
     accounts = {}
-    for alias in env.list(f"{prefix}_ACCOUNTS", default=[]):
-        start = f"{prefix}_{alias.strip().upper().replace('-', '_')}_"
+    aliases = [alias.strip() for alias in env.list(f"{prefix}_ACCOUNTS", default=[])]
+    starts = {alias: f"{prefix}_{alias.upper().replace('-', '_')}_" for alias in aliases}
+    for alias, start in starts.items():
         path = _provider_path(env.str(f"{start}PROVIDER"), f"{start}PROVIDER")
         options = import_provider(path, f"{start}PROVIDER").options
         texts = {name: env.str(start + name.upper()) for name in option_types(options) if start + name.upper() in env.ENVIRON}
@@ -192,8 +200,17 @@ def accounts_from_env(env, prefix="CRYPTO_INVOICES"):
             read_options(options, texts, from_text=True)
         except InvalidRequest as error:
             raise ImproperlyConfigured(f"{start}{error.field.upper()}: {error.message}") from None
-        accounts[alias.strip()] = {"PROVIDER": path, "OPTIONS": _typed(options, texts)}
+        _check_variables(env.ENVIRON, start, ["PROVIDER", *(name.upper() for name in option_types(options))], starts.values())
+        accounts[alias] = {"PROVIDER": path, "OPTIONS": _typed(options, texts)}
     return accounts
+
+
+def _check_variables(environment, start, known, starts):
+    """Raises for a variable of this account that is none of ``known``; one of "shop-eu" is none of "shop"."""
+    longer = tuple(other for other in starts if len(other) > len(start))
+    for name in sorted(environment):
+        if name.startswith(start) and not name.startswith(longer) and name.removeprefix(start) not in known:
+            raise ImproperlyConfigured(f"{name}: no option of this account; known are {', '.join(sorted(known))}")
 
 
 def _provider_path(word, variable):

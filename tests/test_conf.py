@@ -1,5 +1,7 @@
 """The settings dict: read on use, typed, every mistake named; accounts from environment variables."""
 
+import copy
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal as D
@@ -304,6 +306,31 @@ def test_account_resolver():
             conf.provider_for("broken")
 
 
+def test_a_resolved_account_keeps_its_provider_while_its_definition_is_equal(monkeypatch):
+    tenants = {"one": bank(minutes=7), "two": bank(minutes=7)}
+    monkeypatch.setattr(sys.modules[__name__], "resolve", lambda alias: copy.deepcopy(tenants[alias]))
+    with configured(ACCOUNT_RESOLVER=f"{__name__}.resolve"):
+        one, two = conf.provider_for("one"), conf.provider_for("two")
+        assert conf.provider_for("one") is one
+        assert (one.alias, two.alias) == ("one", "two")
+        tenants["one"]["OPTIONS"]["minutes"] = 8
+        assert (conf.provider_for("one").account.minutes, one.account.minutes) == (8, 7)
+        tenants["one"]["OPTIONS"].update(minutes=7, api_key="ANOTHER-KEY-OF-THE-TESTS")
+        changed = conf.provider_for("one")
+        assert changed is not one and changed.account.api_key.current == "ANOTHER-KEY-OF-THE-TESTS"
+        assert conf.provider_for("two") is two
+
+
+def test_only_so_many_resolved_providers_are_kept(monkeypatch):
+    monkeypatch.setattr(conf, "RESOLVED_KEPT", 2)
+    monkeypatch.setattr(sys.modules[__name__], "resolve", lambda alias: bank())
+    with configured(ACCOUNT_RESOLVER=f"{__name__}.resolve"):
+        first = conf.provider_for("a0")
+        last = [conf.provider_for(f"a{number}") for number in range(1, 3)]
+        assert [conf.provider_for("a1"), conf.provider_for("a2")] == last
+        assert conf.provider_for("a0") is not first
+
+
 def test_an_account_resolver_that_cannot_be_imported_is_a_configuration_error():
     with configured(ACCOUNT_RESOLVER="nowhere.resolve"), pytest.raises(ImproperlyConfigured, match="ACCOUNT_RESOLVER"):
         conf.provider_for("default")
@@ -372,6 +399,9 @@ def test_a_bool_in_the_environment(text, value):
         ({"A_SPREAD": "NaN"}, "CRYPTO_INVOICES_A_SPREAD"),
         ({"A_SPREAD": "11"}, "CRYPTO_INVOICES_A_SPREAD"),
         ({"A_PAGE": "red"}, "CRYPTO_INVOICES_A_PAGE"),
+        ({"A_APIKEY": KEY}, "CRYPTO_INVOICES_A_APIKEY: no option of this account; known are API_KEY, BASE_URL"),
+        ({"A_OPTIONS": "x"}, "CRYPTO_INVOICES_A_OPTIONS"),
+        ({"A_": "x"}, "CRYPTO_INVOICES_A_"),
     ],
 )
 def test_a_missing_or_wrong_variable_is_named(change, variable):
@@ -380,6 +410,21 @@ def test_a_missing_or_wrong_variable_is_named(change, variable):
         from_env(**{name: value for name, value in variables.items() if value is not None})
     assert variable in str(caught.value)
     assert KEY not in str(caught.value)
+
+
+def test_variables_of_an_account_with_a_longer_name_are_its_own():
+    variables = {"ACCOUNTS": "shop,shop-eu", "SHOP_PROVIDER": BANK, "SHOP_API_KEY": KEY, "SHOP_EU_PROVIDER": BANK}
+    variables |= {
+        "SHOP_EU_API_KEY": KEY,
+        "SHOP_EU_MINUTES": "30",
+        "SHOPPING": "is no variable of an account",
+        "OTHER_KEY": "nor this",
+    }
+    assert list(from_env(**variables)) == ["shop", "shop-eu"]
+    with pytest.raises(ImproperlyConfigured, match="CRYPTO_INVOICES_SHOP_EU_MINUTE: no option"):
+        from_env(**variables, SHOP_EU_MINUTE="30")
+    with pytest.raises(ImproperlyConfigured, match="CRYPTO_INVOICES_SHOP_US_MINUTES: no option"):
+        from_env(**variables, SHOP_US_MINUTES="30")
 
 
 def test_another_prefix():
