@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from . import conf
-from .exceptions import CryptoInvoicesError
+from .exceptions import CryptoInvoicesError, GatewayError
 from .models import new_reference
 from .orders import callback_url
 
@@ -45,9 +45,18 @@ def examine(alias):
             in_time = abs(skew) <= SKEW
             clock = f"{skew.total_seconds():+.0f} s"
     except CryptoInvoicesError as error:
-        credentials, works = str(error), False
+        credentials, works = _refusal(error), False
     callbacks = _callbacks(provider)
     return Finding(alias, provider.name, credentials, clock, callbacks or "reached", works and in_time and not callbacks)
+
+
+def _refusal(error):
+    """The gateway's words without account and gateway, which stand beside them."""
+    if not isinstance(error, GatewayError):
+        return str(error)
+    facts = [f"HTTP {error.http_status}" if error.http_status else "", f"code {error.code}" if error.code else ""]
+    told = ", ".join(filter(None, facts))
+    return f"{error.text} [{told}]" if told else error.text
 
 
 def _skew(told, before, after):

@@ -64,7 +64,9 @@ def test_a_wrong_key_is_told_and_not_shown(gateway, shop, settings):
     settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": accounts}
     table, complaint = run()
     assert complaint == "Not in order: second"
-    assert "invalid merchant api key [HTTP 401" in table and "WRONG" not in table
+    (line,) = (line for line in table.splitlines() if line.startswith("second"))
+    assert "invalid merchant api key [HTTP 401" in line and "WRONG" not in table
+    assert (line.count("second"), line.count("OxaPay")) == (1, 1)
 
 
 @pytest.mark.parametrize(

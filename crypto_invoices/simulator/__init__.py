@@ -12,7 +12,7 @@ a thread while requests are served, a SQLite file that lets a writer wait its tu
         }
     }
 
-Start it with ``manage.py run_simulator 127.0.0.1:8010 --migrate``: common servers drop ``merchant_api_key`` and every other
+Start it with ``manage.py run_simulator --migrate``: common servers drop ``merchant_api_key`` and every other
 header with an underscore, this one keeps them. Settings: see ``conf``. A gateway is one module of this package with a
 ``GATEWAY``; it is found by its name, no list names it.
 """

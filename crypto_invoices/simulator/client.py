@@ -4,6 +4,8 @@ from urllib.parse import quote
 
 import requests
 
+SIMULATOR_URL = "http://127.0.0.1:8001/simulator/"  # where ``run_simulator`` listens
+
 
 class SimulatorError(Exception):
     """The simulator refused, or nobody answered (``status`` 0). ``field`` names a wrong input, ``source`` the rule."""
@@ -16,9 +18,9 @@ class SimulatorError(Exception):
 
 
 class SimulatorClient:
-    """``base_url`` is the simulator's index page, "http://127.0.0.1:8010/simulator/" for example."""
+    """``base_url`` is the simulator's index page; ``timeout`` in seconds."""
 
-    def __init__(self, base_url, timeout=30):
+    def __init__(self, base_url=SIMULATOR_URL, timeout=30):
         self.base_url = base_url.rstrip("/") + "/"
         self.timeout = timeout
         self.session = requests.Session()
@@ -58,10 +60,13 @@ class SimulatorClient:
         try:
             response = self.session.request(method, f"{self.base_url}control/{path}", timeout=self.timeout, **arguments)
             answer = response.json()
+            if not isinstance(answer, dict):
+                raise requests.JSONDecodeError("an object was expected", response.text, 0)
         except requests.RequestException as error:
             raise SimulatorError(0, f"no usable answer from {self.base_url}: {type(error).__name__}") from error
         if not response.ok:
-            raise SimulatorError(response.status_code, answer["error"], answer.get("field", ""), answer.get("source", ""))
+            message = answer.get("error", f"HTTP {response.status_code}")
+            raise SimulatorError(response.status_code, message, answer.get("field", ""), answer.get("source", ""))
         return answer
 
 

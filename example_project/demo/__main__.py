@@ -102,8 +102,8 @@ class Demo:
 
     def callback_address(self, account):
         """Where a gateway's callbacks arrive: at txn.io a merchant types it into the dashboard."""
-        rows = [line.split() for line in self.processes.log("accounts").read_text().splitlines()]
-        return next(row[-1] for row in rows if row[:1] == [account])
+        words = self.processes.log("accounts").read_text().split()
+        return next(word for word in words if word.startswith(self.site) and f"/{account}/" in word)
 
     def start_shop(self):
         self.processes.start("shop", "runserver", f"127.0.0.1:{self.port}", "--noreload")

@@ -13,7 +13,7 @@ class Command(BaseCommand):
     help = "Serve the gateway simulator on a loopback address and deliver its callbacks."
 
     def add_arguments(self, parser):
-        parser.add_argument("addrport", nargs="?", default="127.0.0.1:8010", help="address:port or port (127.0.0.1:8010)")
+        parser.add_argument("addrport", nargs="?", default="127.0.0.1:8001", help="address:port or port (127.0.0.1:8001)")
         parser.add_argument("--migrate", action="store_true", help="bring the database up to date first")
 
     def handle(self, *args, addrport, migrate, **options):
@@ -35,7 +35,7 @@ class Command(BaseCommand):
 
 
 def parse_address(text):
-    """(host, port) from "8010", "127.0.0.1:8010", "localhost:8010" or "[::1]:8010"."""
+    """(host, port) from "8001", "127.0.0.1:8001", "localhost:8001" or "[::1]:8001"."""
     host, _, port = text.rpartition(":")
     host = {"": "127.0.0.1", "localhost": "127.0.0.1"}.get(host, host.strip("[]"))
     try:
