@@ -48,13 +48,18 @@ class TxCashOptions:
     create_path: str = option("/invoice", help="inferred from the address call's path")
     read_path: str = option("/invoice/{}", help="{} stands for the invoice's id; inferred")
     address_path: str = option("/invoice/{}/payment/address", help="{} stands for the invoice's id")
-    text_length: int = option(255, minimum=16, maximum=4096, help="characters of name and description; no limit is documented")
+    text_length: int = option(
+        255,
+        minimum=16,
+        maximum=4096,
+        help="characters; name and description are cut, a longer meta_data2 refused; not documented",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TxCashCreateOptions:
     payment_groups: tuple[str, ...] = option((), choices=GROUPS, help="hosted page: groups of coins beside pay_currencies")
-    meta_data2: str | None = option(None, max_length=255, help="free text, echoed; meta_data1 holds our reference")
+    meta_data2: str | None = option(None, help="free text, echoed, up to the account's text_length; meta_data1 is our reference")
 
 
 class TxCash(Provider):
@@ -122,7 +127,7 @@ class TxCash(Provider):
                 word=_word(fields),
                 payment_url=self.client.page_url(fields.text("url", limit=2048)),
                 price_amount=_amount(fields),
-                price_currency=fields.text("base_currency", limit=16, required=True).upper(),
+                price_currency=_currency(fields),
                 expires_at=_time(fields, "expires_on"),
                 raw=answer.text,
             )
@@ -144,7 +149,10 @@ class TxCash(Provider):
             raise NotSupported("payment_groups belong to tx.cash's hosted page")
         if own and len(coins) != 1:
             raise InvalidRequest("pay_currencies", "exactly one is needed with page='own'")
-        longest = self.account.text_length
+        longest = self.account.text_length  # name and description are for people and may be cut, what comes back may not
+        meta_data2 = sendable(options.meta_data2 or "", "meta_data2")
+        if len(meta_data2) > longest:
+            raise InvalidRequest("meta_data2", f"longer than the account's text_length, {longest} characters")
         body = {
             "amount": amount,
             "name": sendable(request.order_id, "order_id")[:longest],
@@ -156,7 +164,7 @@ class TxCash(Provider):
             "fail_url": request.cancel_url and check_url(request.cancel_url, "cancel_url"),
             "description": sendable(request.description, "description")[:longest],
             "meta_data1": check_id(request.reference, field="reference"),
-            "meta_data2": sendable(options.meta_data2 or "", "meta_data2"),
+            "meta_data2": meta_data2,
         }
         return said(body), coins[0] if own else ""
 
@@ -198,7 +206,7 @@ class TxCash(Provider):
                 status=status,
                 final=final,
                 price_amount=_amount(fields),
-                price_currency=fields.text("base_currency", limit=16, required=True).upper(),
+                price_currency=_currency(fields),
                 transfers=keyed(_transfer(payment, created_at) for payment in payments),
                 # An invoice on the shop's own page is paid there; the hosted page is for one that got no address.
                 payment_url=self.client.page_url(fields.text("url", limit=2048)) if remote.kind is Kind.INVOICE else "",
@@ -298,6 +306,11 @@ def _amount(fields):
     return amount
 
 
+def _currency(fields):
+    """``base_currency``: that it is the ``currency`` of the request again is inferred."""
+    return fields.text("base_currency", limit=16, required=True).upper()
+
+
 def _time(fields, name):
     """As ``Fields.time``, but None for the year 1, which a server written in Go sends for "not set" (inferred)."""
     value = fields.data.get(name)
@@ -305,8 +318,9 @@ def _time(fields, name):
 
 
 def _transfer(payment, created_at):
-    """A payment names no coin. Its date is described as the invoice's creation time: where it is just that, it is no news."""
+    """A payment names no coin. Its date is described as the invoice's creation time: only a later one is the payment's."""
     date = _time(payment, "date")
+    later = date is not None and created_at is not None and date - created_at > SECOND
     return RemoteTransfer(
         key="",
         amount=payment.amount("amount"),
@@ -314,7 +328,7 @@ def _transfer(payment, created_at):
         tx_hash=payment.text("tx_hash", limit=180),
         confirmations=payment.count("confirmation"),
         explorer_url=_link(payment.text("explorer_url", limit=2048)),
-        paid_at=None if date == created_at else date,
+        paid_at=date if later else None,
     )
 
 

@@ -174,12 +174,13 @@ def create_invoice(request, merchant):
 
 
 def create_payment_address(request, merchant, gateway_id):
-    payment = find(GATEWAY, merchant, gateway_id, "invoice")
+    payment = find(GATEWAY, merchant, gateway_id, "invoice")  # here and below, that an unknown id is a 404 is our choice
     name = read_body(request, ADDRESS_PARAMETERS, form=True)["payment_currency"].lower()
     if name not in payment.data["payment_currencies"]:
         raise BadField("payment_currency", f"One of {', '.join(payment.data['payment_currencies'])}.")
     symbol, network = PAYMENT_CURRENCIES[name]
     payment = actions.act(GATEWAY.name, gateway_id, "choose", currency=symbol, network=network)
+    # Our choice: the answer names the coin as it was asked for, "eth_usdt" and not "USDT".
     return {"invoice_id": gateway_id, "address": payment.address, "amount": payment.pay_amount, "currency": name}
 
 

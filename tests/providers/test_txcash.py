@@ -267,6 +267,18 @@ def test_T69_long_texts_are_cut_at_a_code_point(stub):
     assert body["name"] == body["description"] == "é😀" * 8 + "é"
 
 
+def test_T69_what_comes_back_is_not_cut(stub):
+    longest = replace(PLAIN, options=options(meta_data2="é😀" * 150))
+    assert form(sent(stub, longest, text_length=300))["meta_data2"] == "é😀" * 150
+    short = provider(stub, text_length=299)
+    stub.seen.clear()
+    for method in (short.validate, short.create):
+        with pytest.raises(InvalidRequest, match="text_length, 299 characters") as caught:
+            method(longest)
+        assert caught.value.field == "meta_data2"
+    assert stub.seen == []
+
+
 def test_a_hosted_invoice(stub, txcash):
     stub.script.append((200, CREATED))
     made = txcash.create(PLAIN)
@@ -509,7 +521,7 @@ def test_an_unknown_coin_is_told_what_would_do():
         ("payment_groups", ["eth"]),
         ("payment_groups", "all"),
         ("payment_groups", [1]),
-        ("meta_data2", "x" * 256),
+        ("meta_data2", 7),
         ("meta_data1", REFERENCE),
     ],
 )
@@ -719,6 +731,11 @@ def test_T18_the_sum_without_a_unit_decides_nothing(stub, paid_amount):
         ("0001-01-01T00:00:00+03:00", None),
         ("2026-11-22T11:00:00Z", None),  # the invoice's own creation
         ("2026-11-22T14:00:00+03:00", None),
+        ("2026-11-22T11:00:00.2Z", None),
+        ("2026-11-22T11:00:01Z", None),  # written down a moment later
+        ("2026-11-22T10:59:59Z", None),
+        ("2026-11-21T11:00:00Z", None),
+        ("2026-11-22T11:00:01.000001Z", datetime(2026, 11, 22, 11, 0, 1, 1, tzinfo=UTC)),
         ("2026-11-22T11:00:01.5Z", datetime(2026, 11, 22, 11, 0, 1, 500000, tzinfo=UTC)),
         ("2026-11-22T11:05:00.123456789-05:00", datetime(2026, 11, 22, 16, 5, 0, 123456, tzinfo=UTC)),
     ],
@@ -726,6 +743,12 @@ def test_T18_the_sum_without_a_unit_decides_nothing(stub, paid_amount):
 def test_T68_when_a_payment_was_made(stub, date, paid_at):
     [transfer] = fetched(stub, PAID | {"payments": [PAYMENT | {"date": date}]}).transfers
     assert transfer.paid_at == paid_at
+
+
+@pytest.mark.parametrize("created_at", [None, "", "0001-01-01T00:00:00Z"])
+def test_T68_beside_no_creation_time_the_date_is_nobodys(stub, created_at):
+    [transfer] = fetched(stub, PAID | {"created_at": created_at}).transfers
+    assert transfer.paid_at is None
 
 
 @pytest.mark.parametrize("url", ["", None, "javascript:alert(1)", "http://polygonscan.com/tx/1", "https://a@evil.example/"])
