@@ -25,7 +25,7 @@ from crypto_invoices.providers import payload
 from . import actions, api, callbacks, coins
 from . import txn_documents as documents
 from .api import ApiError, not_found, route
-from .errors import BadField, Refused
+from .errors import BadField, Refused, amount_in
 from .gateway import Gateway, iso, unix
 from .models import new_number
 from .parameters import Parameter, read
@@ -46,10 +46,10 @@ NETWORK_CODES = {
 TRADABLE = ("EUR", "USD", "USDT", "USDC")  # creating-payment-link: accountCurrency; every other billed currency is for display
 REFUND_FEE = Decimal(1)  # USD; that fees are deducted is documented, their height is our choice
 
-# --- Parameters (creating-invoice, listing-invoices). The limits of a page and its default size are our choice. ---
+# --- Parameters (creating-invoice: the amount is a text; listing-invoices) ---
+# How a JSON number is refused, the limits of a page and its default size are our choice.
 INVOICE_PARAMETERS = {
-    "amountBilled": Parameter("number", required=True),
-    **{name: Parameter(required=True) for name in ("billedCurrency", "chargedCurrency", "network")},
+    **{name: Parameter(required=True) for name in ("amountBilled", "billedCurrency", "chargedCurrency", "network")},
     **{name: Parameter() for name in ("targetCurrency", "targetAccountId")},
     "reference": Parameter(low=1, high=255),
     **{name: Parameter("url") for name in ("successRedirectUrl", "unsuccessRedirectUrl")},
@@ -232,7 +232,7 @@ def create_invoice(request, merchant):
     given = read(_attributes(request), INVOICE_PARAMETERS)
     billed, charged = given["billedCurrency"], given["chargedCurrency"]
     network = _network(given["network"].lower(), billed, charged)
-    amount, settings = given["amountBilled"], GATEWAY.account_settings
+    amount, settings = amount_in("amountBilled", given["amountBilled"]), GATEWAY.account_settings
     if amount < settings["MINIMUM"]:
         raise _limit("below", amount, settings["MINIMUM"])
     if amount > settings["MAXIMUM"]:

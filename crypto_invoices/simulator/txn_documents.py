@@ -185,6 +185,7 @@ def _invoice_transaction(payment, after_rate):
 
 
 def _coin_deposit(payment, transfer, account):
+    # No page names the states: these three are known from other people's code only.
     held = "on_hold_confirmed" if payment.status == ON_HOLD else "processed"
     attributes = {
         "accountId": account,
