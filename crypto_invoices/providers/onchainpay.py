@@ -5,8 +5,7 @@ Other brands sell the same API at another ``base_url``; no test environment is d
 """
 
 import hashlib
-import threading
-import time
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +18,7 @@ from . import payload
 from .base import Capability, Evidence, Hint, Kind, Page, Provider, Remote, RemoteInvoice, RemoteTransfer, check_id
 from .http import Client, check_url
 from .options import Secrets, option
-from .signing import hmac_hex, verify_hmac_hex
+from .signing import hmac_hex, nonce, verify_hmac_hex
 from .values import Fields, fold, keyed, options_of, percent, price, said, sendable, units
 
 __all__ = ["OnchainPay", "OnchainPayCreateOptions", "OnchainPayOptions", "OnchainPayStaticOptions"]
@@ -45,7 +44,11 @@ class OnchainPayOptions:
     public_key: Secrets = option(help="public API key. While rotating: newest first")
     secret_key: Secrets = option(help="its secret, as shown; signs requests and callbacks. While rotating: newest first")
     base_url: str = option("https://ocp.onchainpay.io/api-gateway", help="https, or http to a loopback address")
-    advanced_balance_id: str = option("", help="prepaid balance that pays the fees; older installations ask for it")
+    advanced_balance_id: str = option("", help="prepaid balance that pays the fees; sent with every call, as by the SDKs")
+    coins: tuple[str, ...] = option((), help="further coins, such as USDT@bsc: OnchainPay's coin and network")
+    balance_is_total: bool = option(True, help=(
+        "a personal address's balance counts all that ever came in; its meaning is not documented. False: deposits are not told"
+    ))  # fmt: skip
     default_lifetime_minutes: int = option(60, minimum=1, maximum=525600, help="sent when a request names no lifetime")
     longest_lifetime_minutes: int = option(3600, minimum=1, maximum=525600, help="of an invoice; the limit is not documented")
     page_size: int = option(50, minimum=1, maximum=1000, help="entries of a list asked for; the limit is not documented")
@@ -56,8 +59,8 @@ class OnchainPayOptions:
 class OnchainPayCreateOptions:
     external_user_id: str = option("", help="the shop's user, who then pays to a personal address")
     additional_fees: tuple[str, ...] = option((), help="hosted page: tariff actions whose fee the payer bears")
-    insurance_percent: Decimal | None = option(None, minimum=0, maximum=100, help="hosted page: percent on top of the price")
-    slippage_percent: Decimal | None = option(None, minimum=0, maximum=100, help="hosted page: percent; the docs differ on it")
+    insurance_percent: Decimal | None = option(None, minimum=0, help="hosted page: percent on top of the price")
+    slippage_percent: Decimal | None = option(None, minimum=0, maximum=100, help="hosted page: percent, 100 is our own limit")
     check_risks: bool | None = option(None, help="page='own': AML check of what comes in")
 
 
@@ -83,12 +86,12 @@ class OnchainPay(Provider):
     expires_locally = False  # an invoice's expiresAt ends only the choice of a coin
     takes_tolerance = True
 
-    # OnchainPay's coin and network, as its pages name them; ``available_currencies`` lists all. A subclass may add its own.
+    # Networks are as the pages name them; native coins' tickers and a pair's order (coin, network) are inferred. The account's
+    # ``coins`` come on top; ``available_currencies`` lists all that there are.
     pay_currencies = {name: tuple(pair.split("@")) for pair in OWN_COINS for name in (pair, pair.split("@")[0])}
     pay_currencies |= {f"USDT@{network}": ("USDT", network) for network in ("ethereum", "tron")}
 
     # Status map. Invoices say the words in capitals, orders in small letters
-
     statuses = {
         "created": InvoiceStatus.PENDING,
         "init": InvoiceStatus.PENDING,
@@ -104,6 +107,9 @@ class OnchainPay(Provider):
 
     def __init__(self, account, *, alias=""):
         super().__init__(account, alias=alias)
+        if wrong := [pair for pair in account.coins if not re.fullmatch(r"[A-Z0-9]{2,16}@[a-z0-9-]{1,32}", pair)]:
+            raise InvalidRequest("coins", f"{wrong[0]!r} is not of the form USDT@bsc")
+        self.pay_currencies = self.pay_currencies | {pair: tuple(pair.split("@")) for pair in account.coins}
         self.default_lifetime = timedelta(minutes=account.default_lifetime_minutes)
         names = {"gateway": self.name, "account": alias, "secrets": (*account.public_key, *account.secret_key)}
         self.client = Client(account.base_url, sign=self._sign, read_status=_read_status, **names)
@@ -116,7 +122,7 @@ class OnchainPay(Provider):
     def _called(self, operation, path, body, *, same=(), reads=True, timeout=None):
         """Yields the fields of ``response`` (of the whole answer where that is no object) and the ``Answer``, to be read inside.
         ``same`` are fields that echo what we sent."""
-        said_body = said(body | {"nonce": nonce()})
+        said_body = said(body | {"advancedBalanceId": self.account.advanced_balance_id, "nonce": nonce()})
         json = {name: format_amount(value) if isinstance(value, Decimal) else value for name, value in said_body.items()}
         answer = self.client.call("POST", path, operation=operation, json=json, reads=reads, timeout=timeout)
         with self.client.reading(operation):
@@ -152,7 +158,7 @@ class OnchainPay(Provider):
         check_url(request.callback_url, "callback_url")
         shared = {
             "externalUserId": sendable(options.external_user_id, "external_user_id"),
-            "payerEmail": sendable(request.email, "email"), "advancedBalanceId": self.account.advanced_balance_id,
+            "payerEmail": sendable(request.email, "email"),
             "paymentTolerancePercent": percent(request.underpaid_tolerance, "underpaid_tolerance", maximum=100),
         }  # fmt: skip
         if request.page == Page.OWN:
@@ -245,7 +251,7 @@ class OnchainPay(Provider):
     def verify(self, headers, body, *, url=""):
         """HMAC-SHA256 of the raw body in the header x-api-signature, keyed with the secret key's text.
 
-        The body of an invoice's callback is not documented: it is read as the invoice, unknown what it leaves out.
+        The body of an invoice's callback is not documented: one that tells the price is read as the invoice, another is a hint.
         """
         given = [value for name, value in headers.items() if name.lower() == "x-api-signature"]
         if given or not self.account.unsigned_as_hint:
@@ -267,6 +273,8 @@ class OnchainPay(Provider):
         if event.startswith("DEPOSIT"):
             return Hint()
         if word.isupper():
+            if fields.amount("amount") is None or not fields.text("currency"):
+                return Hint(fields.id("id"))
             return self._evidence(fields, Kind.INVOICE, fields.text("externalId"), **seen)
         if word.islower() and order:
             return self._evidence(fields, Kind.ADDRESS, order, **seen)
@@ -286,6 +294,9 @@ class OnchainPay(Provider):
             status = InvoiceStatus.PENDING  # the word is said while nothing has arrived as well
         if received is not None and status is not InvoiceStatus.OVERPAID:
             received = None if facts["price_amount"] is None else min(received, facts["price_amount"])
+        if status is InvoiceStatus.UNDERPAID and received == facts["price_amount"]:
+            received = None  # what is missing is a mark-up: how much of the price itself came is not told
+        accepted = [fields.amount(name, maximum=100) for name in ("paymentTolerancePercent", "slippagePercent")]
         reviews = [f"OnchainPay says {word}: its support tells why"] if final else []
         reviews += ["a transaction failed or was rejected"] if len(sound) < len(transactions) else []
         reviews += ["a deposit does not fit the order: see orphan deposits"] if fields.data.get("orphanDeposits") else []
@@ -298,8 +309,8 @@ class OnchainPay(Provider):
         )  # fmt: skip
         return Evidence(
             remote=Remote(kind, fields.id("id"), reference), word=word, status=status, final=final, received=received,
-            tolerance=fields.amount("paymentTolerancePercent", maximum=100), transfers=transfers,
-            review="; ".join(reviews), **facts, **seen,
+            tolerance=max(filter(None, accepted), default=None),  # within either it is closed; 0 or unsaid: its word stands
+            transfers=transfers, review="; ".join(reviews), **facts, **seen,
         )  # fmt: skip
 
     def _facts(self, fields, kind):
@@ -360,15 +371,15 @@ class OnchainPay(Provider):
         return RemoteInvoice(gateway_id=gateway_id, kind=Kind.STATIC_ADDRESS, **facts)
 
     def _fetch_address(self, remote, operation="fetch", renew=None, **how):
-        """What ``balance`` means is not documented, and no call lists deposits: the highest seen counts as what came in."""
+        """No call lists deposits: the highest ``balance`` seen counts as what came in, unless ``balance_is_total`` is False."""
         if remote.gateway_id.count("_") != 2:
             raise InvalidRequest("gateway_id", "the user's id, the coin and the network were expected")
         user_id, coin, network = remote.gateway_id.split("_")
         body = {"id": user_id, "currency": coin, "network": network, "renewAddress": renew}
         same = [("userId", user_id), ("currency", coin), ("network", network), ("address", remote.address)]
         with self._called(operation, "/personal-addresses/get-user-address", body, same=same, **how) as (fields, answer):
-            address, balance = fields.text("address", required=True), fields.amount("balance")
-            word = "inactive" if fields.flag("isActive") is False else "active"
+            address, word = fields.text("address", required=True), "inactive" if fields.flag("isActive") is False else "active"
+            balance = fields.amount("balance") if self.account.balance_is_total else None
             return Evidence(
                 source=Source.POLL, remote=Remote(Kind.STATIC_ADDRESS, remote.gateway_id, "", address, network), word=word,
                 status=self.statuses[word], pay_currency=coin, network=network, address=address,
@@ -386,14 +397,3 @@ def _read_status(http_status, answer):
     elif success is not True and http_status < 400:
         http_status = 400 if success is False else 0
     return http_status, code or name, text or name
-
-
-_nonce_lock, _last_nonce = threading.Lock(), 0
-
-
-def nonce(clock=time.time_ns):
-    """Microseconds of the clock, larger with every call of the process even when the clock stands still."""
-    global _last_nonce
-    with _nonce_lock:
-        _last_nonce = max(clock() // 1000, _last_nonce + 1)
-        return _last_nonce

@@ -1,14 +1,16 @@
-"""Signatures over the raw bytes of a callback."""
+"""Signatures over raw bytes, and the nonces that make every signed request another one."""
 
 import base64
 import hashlib
 import hmac
 import re
+import threading
+import time
 from itertools import product
 
 from ..exceptions import BadSignature, InvalidRequest
 
-__all__ = ["STANDARD_WEBHOOK_HEADERS", "hmac_hex", "standard_webhook_key", "verify_hmac_hex", "verify_standard_webhook"]
+__all__ = ["STANDARD_WEBHOOK_HEADERS", "hmac_hex", "nonce", "standard_webhook_key", "verify_hmac_hex", "verify_standard_webhook"]
 
 _HEX = {hashlib.sha256: re.compile(r"[0-9a-f]{64}", re.ASCII), hashlib.sha512: re.compile(r"[0-9a-f]{128}", re.ASCII)}
 
@@ -18,6 +20,16 @@ STANDARD_WEBHOOK_HEADERS = tuple(f"{name}-{part}" for name in _NAMES for part in
 _VERSIONED = "v[0-9]{1,2}[a-z]?,[A-Za-z0-9+/]{1,128}={0,2}"
 _FORMS = tuple(re.compile(form) for form in (r"[!-\-/-~]{1,255}", "[0-9]{1,12}", f"{_VERSIONED}( {_VERSIONED})*"))
 _TOLERANCE = 300  # seconds, in both directions
+
+_nonce_lock, _last_nonce = threading.Lock(), 0
+
+
+def nonce(clock=time.time_ns):
+    """Microseconds of the clock, larger with every call of the process even when the clock stands still."""
+    global _last_nonce
+    with _nonce_lock:
+        _last_nonce = max(clock() // 1000, _last_nonce + 1)
+        return _last_nonce
 
 
 def hmac_hex(secret, body, algorithm):

@@ -39,10 +39,12 @@ NETWORKS = {
     "bsc": Network("Binance Smart Chain", ("bep20", "bnb"), "0x", _HEX, 40, 15),
     "polygon": Network("Polygon", ("matic", "pol"), "0x", _HEX, 40, 40),
     "bitcoin": Network("Bitcoin", ("btc",), "bc1q", _BECH32, 38, 2),
+    "bitcoincash": Network("Bitcoin Cash", ("bch",), "q", _BECH32, 41, 6),
     "litecoin": Network("Litecoin", ("ltc",), "ltc1q", _BECH32, 38, 6),
     "dogecoin": Network("Dogecoin", ("doge",), "D", _BASE58, 33, 20),
     "solana": Network("Solana", ("sol",), "", _BASE58, 44, 30),
     "ton": Network("TON", ("toncoin",), "UQ", _BASE64URL, 46, 1),
+    "fantom": Network("Fantom", ("ftm",), "0x", _HEX, 40, 5),
     "ripple": Network("Ripple", ("xrp",), "r", _BASE58, 33, 1, memo=True),
 }
 COINS = {
@@ -53,10 +55,12 @@ COINS = {
     "TRX": Coin("TRON", Decimal("0.25"), ("tron",), 6),
     "BNB": Coin("BNB", Decimal("640"), ("bsc",)),
     "POL": Coin("Polygon", Decimal("0.36839"), ("polygon",)),
+    "BCH": Coin("Bitcoin Cash", Decimal("400"), ("bitcoincash",)),
     "LTC": Coin("Litecoin", Decimal("80"), ("litecoin",)),
     "DOGE": Coin("Dogecoin", Decimal("0.16"), ("dogecoin",)),
     "SOL": Coin("Solana", Decimal("160"), ("solana",)),
     "TON": Coin("Toncoin", Decimal("3.2"), ("ton",)),
+    "FTM": Coin("Fantom", Decimal("0.5"), ("fantom",), 6),
     "XRP": Coin("XRP", Decimal("0.5"), ("ripple",), 6),
 }
 # symbol: USD for one unit, decimals shown

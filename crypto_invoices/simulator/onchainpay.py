@@ -140,7 +140,8 @@ class OnchainPay(Gateway):
             return
         if payment.kind == INVOICE:  # its body is not documented: what get-invoice answers
             self._tell(payment, payment.status, documents.invoice(payment), now)
-        else:  # make-order: errors and the end of the time go to one URL; that a late part does too is our choice
+        else:  # make-order: errors and the end of the time go to errorWebhook. That a late part goes there too, and every
+            # other word, not processed alone, to successWebhook, is our choice
             url = "errorWebhook" if status in (ERROR, EXPIRED, PARTIAL) else "successWebhook"
             self._tell(payment, payment.status, documents.told_order(payment), now, payment.data.get(url, ""))
 
@@ -284,6 +285,7 @@ def order(request, merchant):
 
 
 def orders(request, merchant):
+    """That the orders behind invoices are listed too is our choice."""
     words = tuple(word.lower() for word in WORDS)
     given = read_body(request, {"status": Parameter("texts", choices=words), **_PAGE})
     actions.advance_due()

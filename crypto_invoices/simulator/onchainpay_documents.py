@@ -22,9 +22,9 @@ WORDS = (CREATED, INIT, PENDING, PARTIAL, PROCESSED, OVERPAID, EXPIRED, REJECTED
 
 # 05orders, "Lifetime": seconds at least, by network; the networks that the documentation names are the ones on offer.
 LIFETIMES = {
-    **dict.fromkeys(("tron", "ethereum", "bsc", "ton", "ripple"), 1800),
+    **dict.fromkeys(("tron", "ethereum", "bsc", "ton", "ripple", "fantom"), 1800),
     "litecoin": 3600,
-    "bitcoin": 7200,
+    **dict.fromkeys(("bitcoin", "bitcoincash"), 7200),
 }
 OFFERED = [(symbol, key) for symbol, coin in coins.COINS.items() for key in coin.networks if key in LIFETIMES]
 

@@ -25,6 +25,7 @@ from crypto_invoices.exceptions import (
     NotSupported,
 )
 from crypto_invoices.providers import onchainpay as module
+from crypto_invoices.providers import signing
 from crypto_invoices.providers.base import (
     Ack,
     Capability,
@@ -43,10 +44,10 @@ from crypto_invoices.providers.onchainpay import (
     OnchainPayCreateOptions,
     OnchainPayOptions,
     OnchainPayStaticOptions,
-    nonce,
 )
 from crypto_invoices.providers.options import read_options
-from crypto_invoices.statuses import InvoiceStatus, Source
+from crypto_invoices.providers.signing import nonce
+from crypto_invoices.statuses import InvoiceStatus, Review, Source, Verdict, judge
 
 # The pair of keys that https://docs.onchainpay.io/ prints.
 PUBLIC = "a9biVHtyP71VxuItAd88tuN+WyNGxVR41j9lGLj7zc0DjtGHkNRAKQWS/fiCnJPomY9i+hETCLiQvR5l+siKug=="
@@ -400,9 +401,27 @@ def test_every_call_is_a_signed_post_with_a_larger_nonce(stub, gateway):
 
 @pytest.mark.parametrize("clock", [lambda: 0, lambda: 10**18, iter([5 * 10**18, 4 * 10**18, 5 * 10**18 + 10]).__next__])
 def test_a_nonce_grows_whatever_the_clock_does(monkeypatch, clock):
-    monkeypatch.setattr(module, "_last_nonce", 0)
+    monkeypatch.setattr(signing, "_last_nonce", 0)
     numbers = [nonce(clock) for _ in range(3)]
     assert numbers == sorted(set(numbers)) and numbers[0] >= 1
+
+
+def test_the_prepaid_balance_is_named_in_every_call(stub):
+    gateway = build(base_url=stub.url + "/api-gateway", advanced_balance_id="316a59ea")
+    stub.script += [
+        ok(INVOICE),
+        ok(ORDER),
+        ok(ADDRESS),
+        ok({"invoices": [], "total": 0}),
+        ok([]),
+        ok({"checkSignatureResult": True}),
+    ]
+    for kind, gateway_id in ((Kind.INVOICE, INVOICE_ID), (Kind.ADDRESS, ORDER_ID), (Kind.STATIC_ADDRESS, STATIC_ID)):
+        gateway.fetch(Remote(kind, gateway_id, REFERENCE))
+    gateway.list_payments(["INIT"])
+    gateway.available_currencies()
+    gateway.probe()
+    assert [seen.json["advancedBalanceId"] for seen in stub.seen] == ["316a59ea"] * 6
 
 
 def test_a_nonce_is_given_once_to_all_threads():
@@ -449,6 +468,10 @@ def test_a_hosted_invoice_with_the_least(stub):
     assert sent(stub, PLAIN, default_lifetime_minutes=15)[-1] == least | {"lifetime": 15}
 
 
+def test_no_page_limits_the_insurance(stub):
+    assert sent(stub, replace(PLAIN, options=options(insurance_percent=150)))[-1]["insurancePercent"] == "150"
+
+
 def test_an_order_with_everything(stub):
     assert sent(stub, MOST_OWN, advanced_balance_id="316a59ea") == [
         {
@@ -492,9 +515,10 @@ def test_a_personal_address_with_the_least(stub):
     ]
 
 
+EVERY_CALL = {"nonce": "set by us: the clock", "advancedBalanceId": "option advanced_balance_id"}
 PARAMETERS = {
     "POST /make-invoice": {
-        "nonce": "set by us: the clock",
+        **EVERY_CALL,
         "currency": "argument currency",
         "amount": "argument amount",
         "lifetime": "argument lifetime",
@@ -511,10 +535,9 @@ PARAMETERS = {
         "paymentTolerancePercent": "argument underpaid_tolerance",
         "webhookURL": "argument callback_url",
         "returnURL": "argument return_url",
-        "advancedBalanceId": "option advanced_balance_id",
     },
     "POST /make-order": {
-        "nonce": "set by us: the clock",
+        **EVERY_CALL,
         "currency": "argument pay_currencies",
         "network": "argument pay_currencies",
         "amount": "argument amount",
@@ -528,24 +551,23 @@ PARAMETERS = {
         "externalUserId": "option external_user_id",
         "payerEmail": "argument email",
         "checkRisks": "option check_risks",
-        "advancedBalanceId": "option advanced_balance_id",
     },
-    "POST /get-invoice": {"nonce": "set by us: the clock", "invoiceId": "set by us: the id that the gateway gave"},
+    "POST /get-invoice": {**EVERY_CALL, "invoiceId": "set by us: the id that the gateway gave"},
     "POST /get-invoices": {
-        "nonce": "set by us: the clock",
+        **EVERY_CALL,
         "status": "set by us: find() looks for what waits first; an argument of list_payments()",
         "limit": "option page_size",
         "offset": "set by us: find() reads on; an argument of list_payments()",
     },
-    "POST /order": {"nonce": "set by us: the clock", "orderId": "set by us: the id that the gateway gave"},
+    "POST /order": {**EVERY_CALL, "orderId": "set by us: the id that the gateway gave"},
     "POST /orders": {
-        "nonce": "set by us: the clock",
+        **EVERY_CALL,
         "status": "set by us: find() looks for what waits first; an argument of list_payments()",
         "limit": "option page_size",
         "offset": "set by us: find() reads on; an argument of list_payments()",
     },
     "POST /personal-addresses/create-user": {
-        "nonce": "set by us: the clock",
+        **EVERY_CALL,
         "clientId": "argument reference",
         "clientEmail": "argument email",
         "clientName": "argument customer",
@@ -555,14 +577,14 @@ PARAMETERS = {
         "checkRisks": "option check_risks",
     },
     "POST /personal-addresses/get-user-address": {
-        "nonce": "set by us: the clock",
+        **EVERY_CALL,
         "id": "set by us: the id that create-user gave",
         "currency": "argument pay_currency",
         "network": "argument pay_currency",
         "renewAddress": "option renew_address",
     },
-    "POST /available-currencies": {"nonce": "set by us: the clock"},
-    "POST /test-signature": {"nonce": "set by us: the clock"},
+    "POST /available-currencies": EVERY_CALL,
+    "POST /test-signature": EVERY_CALL,
 }
 
 
@@ -605,6 +627,25 @@ def test_T22_exact_digits_on_the_wire(stub, amount, currency, wire):
 def test_an_orders_lifetime_is_in_seconds(stub, coin, lifetime, default, seconds):
     request = replace(OWN, currency=coin, pay_currencies=(coin,), lifetime=lifetime)
     assert sent(stub, request, default_lifetime_minutes=default)[-1]["lifetime"] == seconds
+
+
+def test_an_account_may_name_further_coins(stub):
+    coins = ("USDT@bsc", "DOGE@dogecoin")
+    request = replace(PLAIN, pay_currencies=("USDT@bsc", "DOGE@dogecoin", "USDT@tron"))
+    assert sent(stub, request, coins=coins)[-1]["currencies"] == [["USDT", "bsc"], ["DOGE", "dogecoin"], ["USDT", "tron"]]
+    own = replace(OWN, currency="USDT", pay_currencies=("USDT@bsc",))
+    made = sent(stub, own, coins=coins)[-1]
+    assert (made["currency"], made["network"]) == ("USDT", "bsc")
+    assert build(coins=coins).pay_currencies.keys() - LIVE.pay_currencies.keys() == set(coins)
+    for provider in (LIVE, OnchainPay):  # another account's stay its own
+        assert "USDT@bsc" not in provider.pay_currencies
+
+
+@pytest.mark.parametrize("coin", ["USDT", "usdt@bsc", "USDT@BSC", "USDT@", "@bsc", "USDT@b_c", "USDT@bsc@x", "USDT@bsc\n", ""])
+def test_a_further_coin_has_a_network(coin):
+    with pytest.raises(InvalidRequest) as caught:
+        build(coins=["USDT@polygon", coin])
+    assert caught.value.field == "coins" and repr(coin) in str(caught.value)
 
 
 WRONG = [
@@ -707,8 +748,9 @@ def test_a_wrong_personal_address_is_named_before_any_call(stub, gateway, field,
 @pytest.mark.parametrize(
     ("declared", "field", "value"),
     [
-        (OnchainPayCreateOptions, "insurance_percent", 101),
+        (OnchainPayCreateOptions, "insurance_percent", "-1"),
         (OnchainPayCreateOptions, "slippage_percent", "-1"),
+        (OnchainPayCreateOptions, "slippage_percent", 101),
         (OnchainPayCreateOptions, "additional_fees", "SEPA_WITHDRAWAL"),
         (OnchainPayCreateOptions, "check_risks", 1),
         (OnchainPayStaticOptions, "renew_address", "yes"),
@@ -909,7 +951,7 @@ def test_fetch_reads_an_invoice(stub, gateway):
         price_amount=Decimal(20),
         price_currency="USD",
         received=Decimal(20),
-        tolerance=Decimal("1.5"),
+        tolerance=Decimal(2),  # the slippage, which is the larger one
         pay_currency="USDT",
         network="tron",
         payment_url=f"https://invoices.domain/{INVOICE_ID}",
@@ -982,6 +1024,12 @@ def test_fetch_finds_a_personal_address_again_by_its_id(stub, gateway, changes, 
     assert bodies(stub) == [{"id": USER_ID, "currency": "XRP", "network": "ripple"}]
 
 
+def test_a_balance_that_is_no_total_tells_no_deposit(stub):
+    gateway = build(base_url=stub.url + "/api-gateway", balance_is_total=False)
+    evidence = fetch(stub, gateway, ADDRESS, Kind.STATIC_ADDRESS, address="rStatic", network="ripple")
+    assert (evidence.word, evidence.address, evidence.totals) == ("active", "rStatic", ())
+
+
 @pytest.mark.parametrize(
     ("response", "kind", "more"),
     [
@@ -989,6 +1037,7 @@ def test_fetch_finds_a_personal_address_again_by_its_id(stub, gateway, changes, 
         (INVOICE | {"id": None}, Kind.INVOICE, {}),
         (INVOICE | {"status": None}, Kind.INVOICE, {}),
         (INVOICE | {"paymentTolerancePercent": "101"}, Kind.INVOICE, {}),
+        (INVOICE | {"slippagePercent": "101"}, Kind.INVOICE, {}),
         (ORDER | {"id": INVOICE_ID}, Kind.ADDRESS, {}),
         (ORDER | {"transactions": {}}, Kind.ADDRESS, {}),
         (ORDER | {"transactions": [TRANSACTION | {"confirmations": "many"}]}, Kind.ADDRESS, {}),
@@ -1068,7 +1117,10 @@ def test_pending_with_nothing_received_waits_for_money(stub, gateway, kind, chan
         ("OVERPAID", None, "80", "80"),
         ("OVERPAID", "75", None, None),
         ("PARTIAL", "75", "30", "30"),
-        ("PARTIAL", "75", "75.5", "75"),
+        ("PARTIAL", "75", "74.99", "74.99"),
+        ("PARTIAL", "75", "75", None),  # of 78.75 with the insurance
+        ("PARTIAL", "75", "75.5", None),
+        ("PARTIAL", None, "75.5", None),
         ("PENDING", "75", "76", "75"),
         ("EXPIRED", "75", "0", "0"),
     ],
@@ -1079,6 +1131,46 @@ def test_T18_only_the_gateways_word_says_overpaid(stub, gateway, word, amount, t
     order = ORDER | {"status": word.lower(), "amount": amount, "received": told}
     assert fetch(stub, gateway, invoice).received == expected
     assert fetch(stub, gateway, order, Kind.ADDRESS).received == expected
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "slippage", "accepted"),
+    [
+        ("1.5", "2", "2"),
+        ("1.5", "0.5", "1.5"),
+        ("0", "0.5", "0.5"),
+        (None, "0.5", "0.5"),
+        ("1.5", None, "1.5"),
+        ("0", "0", None),
+        ("0.00", None, None),
+        (None, "", None),
+    ],
+)
+def test_what_shortfall_is_accepted(stub, gateway, tolerance, slippage, accepted):
+    told = {"paymentTolerancePercent": tolerance, "slippagePercent": slippage}
+    evidence = fetch(stub, gateway, INVOICE | told)
+    assert evidence.tolerance == verify(PROCESSED | told).tolerance == (accepted and Decimal(accepted))
+
+
+@pytest.mark.parametrize(
+    ("slippage", "received", "status", "review"),
+    [
+        ("0.5", "99.6", "paid", None),
+        ("0.5", "99.5", "paid", None),
+        ("0.5", "100.4", "paid", None),
+        ("0.5", "99.4", "underpaid", Review.TOO_LITTLE),
+        ("0", "99.6", "paid", None),
+        (None, "99.6", "paid", None),
+    ],
+)
+def test_within_the_slippage_it_stays_paid(stub, gateway, slippage, received, status, review):
+    told = {"receivedAmountInInvoiceCurrency": received, "paymentTolerancePercent": "0", "slippagePercent": slippage}
+    evidence = fetch(stub, gateway, INVOICE | told | {"status": "PROCESSED", "amount": "100"})
+    sums = {"received": evidence.received, "due": Decimal(100), "tolerance": evidence.tolerance}
+    first = judge(InvoiceStatus.CONFIRMING, evidence, **sums)
+    assert (first.verdict, first.status, first.review) == (Verdict.APPLIED, status, review)
+    again = judge(InvoiceStatus(status), evidence, **sums)
+    assert (again.verdict, again.status, again.review) == (Verdict.UNCHANGED, status, review)
 
 
 def test_an_orders_transfers(stub, gateway):
@@ -1265,14 +1357,7 @@ def test_the_vectors_of_an_invoice():
     )
     assert LIVE.verify({"x-api-signature": V5[1]}, V5[0]) == expected
     assert LIVE.verify({"x-api-signature": V5B[1]}, V5B[0]) == replace(expected, raw=V5B[0].decode())
-    assert LIVE.verify({"X-API-Signature": V6[1], "x-api-public-key": PUBLIC}, V6[0]) == Evidence(
-        source=Source.CALLBACK,
-        remote=Remote(Kind.INVOICE, INVOICE_ID),
-        word="pending",
-        status=InvoiceStatus.PENDING,
-        price_amount=Decimal(20),
-        raw=V6[0].decode(),
-    )
+    assert LIVE.verify({"X-API-Signature": V6[1], "x-api-public-key": PUBLIC}, V6[0]) == Hint(INVOICE_ID)  # without a currency
 
 
 @pytest.mark.parametrize(
@@ -1392,10 +1477,20 @@ def test_the_vendors_order_callback():
 
 
 def test_what_an_invoices_callback_leaves_out_is_unknown():
+    price = {"amount": "20", "currency": "usd"}
     for word, status in (("PROCESSED", "paid"), ("OVERPAID", "overpaid")):
-        evidence = verify({"id": INVOICE_ID, "status": word})
+        evidence = verify({"id": INVOICE_ID, "status": word} | price)
         assert (evidence.status, evidence.remote) == (status, Remote(Kind.INVOICE, INVOICE_ID))
-        assert (evidence.price_amount, evidence.price_currency, evidence.received, evidence.tolerance) == (None, "", None, None)
+        assert (evidence.price_amount, evidence.price_currency) == (Decimal(20), "USD")
+        assert (evidence.received, evidence.tolerance) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["amount", "currency"])
+@pytest.mark.parametrize("word", ["PROCESSED", "OVERPAID", "PENDING", "NEW_WORD"])
+def test_an_invoices_callback_without_its_price_is_a_hint(name, word):
+    without = {key: value for key, value in PROCESSED.items() if key != name} | {"status": word}
+    for body in (without, without | {name: None}, without | {name: ""}):
+        assert verify(body) == Hint(INVOICE_ID)
 
 
 @pytest.mark.parametrize("event", ["WITHDRAWAL", "CROSSCHAIN_TRANSFER", "REC_SUBSCRIPTION", "FIAT_DEPOSIT", "x" * 200])
@@ -1430,6 +1525,8 @@ def test_a_deposit_is_a_hint(body):
         {"id": INVOICE_ID, "status": 1},
         {"status": "PROCESSED"},
         {"id": "a/b", "status": "PROCESSED"},
+        PROCESSED | {"id": "a/b"},
+        PROCESSED | {"currency": 840},
         PROCESSED | {"externalId": 7},
         PROCESSED | {"amount": "NaN"},
         PROCESSED | {"receivedAmountInInvoiceCurrency": "-1"},
