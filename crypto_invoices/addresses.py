@@ -16,7 +16,7 @@ from .exceptions import (
 )
 from .ledger import refuse_transaction
 from .models import StaticAddress, new_reference
-from .orders import MAX_TEXT, callback_url, check_sandbox, read_json, read_text
+from .orders import MAX_TEXT, callback_url, check_sandbox, read_email, read_json, read_text
 from .providers.base import Capability, StaticAddressRequest
 from .providers.options import read_options
 
@@ -25,13 +25,13 @@ __all__ = ["create_static_address", "refresh_static_address", "revoke_static_add
 State = StaticAddress.State
 
 
-def create_static_address(*, pay_currency, account=None, customer="", description="", metadata=None, options=None):
+def create_static_address(*, pay_currency, account=None, customer="", description="", email="", metadata=None, options=None):
     """Makes an address that takes any number of payments, here and at a gateway. Returns a ``StaticAddress``.
 
     ``pay_currency`` is in neutral notation, such as ``"USDT@tron"``; ``account`` an alias of the settings, None for
-    "default"; ``customer`` (at most 255 characters) and ``metadata`` (dict) are the shop's own; ``options`` (dict) the
-    gateway's parameters of a static address. Where the answer has an ``address_tag``, payers need it as well. Each deposit
-    emits ``deposit_received``.
+    "default"; ``customer`` (at most 255 characters) and ``metadata`` (dict) are the shop's own; ``email`` is the customer's,
+    sent to gateways that take one and not stored; ``options`` (dict) the gateway's parameters of a static address. Where the
+    answer has an ``address_tag``, payers need it as well. Each deposit emits ``deposit_received``.
 
     Raises ``InvalidRequest`` naming the argument or ``NotSupported`` before any call and without a row; ``GatewayRefused``,
     ``GatewayUnavailable`` or ``GatewayUncertain``, which carry ``.static_address``: of that row nobody knows the address, so
@@ -51,7 +51,7 @@ def create_static_address(*, pay_currency, account=None, customer="", descriptio
         "options": read_json("options", options or {}),
         "reference": new_reference(),
     }
-    request = _request(provider, fields)
+    request = _request(provider, fields, read_email(email))
     fields |= {
         "account": provider.alias,
         "provider": conf.provider_path(provider),
@@ -106,7 +106,7 @@ def revoke_static_address(static_address, *, reason, user=None):
     return deposits.operate(static_address.pk, decide, kind="revoked", user=user, reason=reason)
 
 
-def _request(provider, fields):
+def _request(provider, fields, email):
     provider.coin(fields["pay_currency"], "pay_currency")
     try:
         options = read_options(provider.static_options, fields["options"])
@@ -118,6 +118,7 @@ def _request(provider, fields):
         pay_currency=fields["pay_currency"],
         customer=fields["customer"],
         description=fields["description"],
+        email=email,
         options=options,
     )
 

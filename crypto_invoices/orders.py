@@ -29,6 +29,7 @@ __all__ = [
     "hash_of",
     "is_public",
     "read_arguments",
+    "read_email",
     "read_json",
     "read_text",
     "read_token",
@@ -96,17 +97,12 @@ def read_arguments(
         raise InvalidRequest("page", "neither 'gateway' nor 'own'")
     if isinstance(pay_currencies, str) or not all(isinstance(coin, str) for coin in pay_currencies):
         raise InvalidRequest("pay_currencies", "a sequence of texts such as 'USDT@tron'")
-    if email:
-        try:
-            validate_email(read_text("email", email, 254))
-        except ValidationError:
-            raise InvalidRequest("email", "not an e-mail address") from None
     return {
         "amount": price,
         "currency": currency,
         "order_id": read_text("order_id", order_id, 255),
         "description": read_text("description", description, MAX_TEXT),
-        "email": email,
+        "email": read_email(email),
         "lifetime": lifetime,
         "pay_currencies": list(pay_currencies),
         "underpaid_tolerance": underpaid_tolerance,
@@ -126,6 +122,16 @@ def read_text(field, value, longest):
         raise InvalidRequest(field, f"longer than {longest} characters")
     if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
         raise InvalidRequest(field, "a character that no database stores")
+    return value
+
+
+def read_email(value):
+    """``value`` again if it is "" or an e-mail address. Raises ``InvalidRequest``."""
+    try:
+        if read_text("email", value, 254):
+            validate_email(value)
+    except ValidationError:
+        raise InvalidRequest("email", "not an e-mail address") from None
     return value
 
 

@@ -84,6 +84,12 @@ def test_an_address_is_made(gateway, clock):
     assert not InvoiceEvent.objects.filter(due_at__isnull=False).exists()
 
 
+def test_an_email_goes_to_the_gateway_and_is_not_stored(gateway):
+    make(email="customer@shop.example")
+    assert gateway.called("POST")[0]["email"] == "customer@shop.example"
+    assert not any("customer@shop.example" in str(value) for value in StaticAddress.objects.values().get().values())
+
+
 def test_one_customer_may_have_several(gateway):
     first, second = make(), make(account="second")
     assert first.reference != second.reference
@@ -118,6 +124,9 @@ def test_T32_the_row_is_there_while_the_gateway_is_called(gateway, monkeypatch):
         ({"customer": "x" * 256}, "customer"),
         ({"customer": 7}, "customer"),
         ({"description": "\0"}, "description"),
+        ({"email": "nobody"}, "email"),
+        ({"email": "x" * 250 + "@b.example"}, "email"),
+        ({"email": None}, "email"),
         ({"metadata": {"a": float("nan")}}, "metadata"),
         ({"metadata": ["a"]}, "metadata"),
         ({"options": {"to_currency": "EUR"}}, "options.to_currency"),
@@ -379,11 +388,11 @@ def test_polls_that_fail_become_rarer(gateway, clock):
 def test_whom_a_callback_made_due_during_a_poll_stays_due(gateway, clock):
     address = make()
     provider = conf.provider_for("default")
-    started_at = clock.now
+    asked, started_at = again(address), clock.now
     clock.advance(seconds=2)
     StaticAddress.objects.filter(pk=address.pk).update(next_poll_at=clock.now)
     clock.advance(seconds=2)
-    deposits.take(again(address), provider, None, started_at)
+    deposits.take(asked, provider, None, started_at)
     assert list(due_static_addresses()) == [address]
 
 
