@@ -48,6 +48,11 @@ class GoodPaymentsOptions:
     input_is_confirming: bool = option(
         False, help="unverified: read ACTIVE with received money as confirming; that the two go together is not documented"
     )
+    input_is_total: bool = option(
+        True,
+        help="transfer_amounts.input of a static address counts all that ever came in; not documented. "
+        "False: deposits are not told",
+    )
 
 
 class GoodPayments(Provider):
@@ -157,6 +162,9 @@ class GoodPayments(Provider):
             ordered, told = body.get("client_comission"), _payer_bears_fee(fields)
             if ordered is not None and told not in (None, ordered):
                 raise payload.MalformedPayload("client_comission: the fee is not borne by whom it was ordered")
+            amount = fields.amount("amount")
+            if told and amount is not None and amount < body.get("amount", 0):
+                raise payload.MalformedPayload("amount: less than was ordered")
             fields.text("paymentURL" if kind is Kind.INVOICE else "address", limit=2048, required=True)
             if kind is Kind.ADDRESS and facts["pay_amount"] is None:
                 raise payload.MalformedPayload("currencies_amounts: no amount for the token")
@@ -183,10 +191,11 @@ class GoodPayments(Provider):
             if fields.id("id") != str(remote.gateway_id):
                 raise payload.MalformedPayload("id: another invoice than was asked for")
             status, final = self.classify(facts["word"])
-            static = remote.kind is Kind.STATIC_ADDRESS
-            came_in = _came_in(fields)
+            totals = ()
             review = _REVIEWS.get(facts["word"], "")
-            if came_in and not static:
+            if remote.kind is Kind.STATIC_ADDRESS:
+                totals = tuple(_came_in(fields).items()) if self.account.input_is_total else ()
+            elif any(_or_unknown(_came_in, fields).values()):
                 if status is InvoiceStatus.PENDING and self.account.input_is_confirming:
                     status = InvoiceStatus.CONFIRMING
                 elif status in (InvoiceStatus.EXPIRED, InvoiceStatus.CANCELLED):
@@ -196,7 +205,7 @@ class GoodPayments(Provider):
                 remote=Remote(remote.kind, fields.id("id"), fields.text("order_id", limit=REFERENCE_LENGTH)),
                 status=status,
                 final=final,
-                totals=tuple(came_in.items()) if static else (),
+                totals=totals,
                 # A closed address is watched no longer, so what was paid came in time, however long the forwarding took.
                 late=False if status in SETTLED or status is InvoiceStatus.UNDERPAID else None,
                 review=review,
@@ -206,14 +215,20 @@ class GoodPayments(Provider):
             )
 
     def _facts(self, fields, kind, tokens=()):
-        """What every answer says. ``tokens``: those ordered; without them currencies_amounts names the accepted ones."""
+        """What every answer says. ``tokens``: those ordered; without them currencies_amounts names the accepted ones.
+
+        Where the payer bears the fee no price is told: the page says that the amount is increased by the fee, its sample
+        shows it unchanged, so that what was ordered cannot be known from it.
+        """
         if fields.text("type") not in ("", _TYPES[kind]):
             raise payload.MalformedPayload("type: another kind than ours")
         static = kind is Kind.STATIC_ADDRESS
-        due = _amounts(fields.object("currencies_amounts")) if fields.data.get("currencies_amounts") is not None else {}
+        due = {token: amount for token, amount in _or_unknown(_due, fields).items() if amount}
         accepted = tuple(tokens or due)
         token = accepted[0] if len(accepted) == 1 else ""
         amount = None if static else fields.amount("amount")
+        if _payer_bears_fee(fields):
+            amount = None
         page = fields.text("paymentURL", limit=2048) if kind is Kind.INVOICE else ""
         return {
             "word": fold(fields.text("status", limit=64, required=True)),
@@ -245,8 +260,16 @@ class GoodPayments(Provider):
         return self._made("create_static_address", body, Kind.STATIC_ADDRESS)
 
     def revoke_static_address(self, remote):
-        """DELETE /payment/{id}/cancel. That this is how a static address is closed is inferred: no page says it."""
-        self.client.call("DELETE", "/payment/{}/cancel", remote.gateway_id, operation="revoke_static_address")
+        """DELETE /payment/{id}/cancel. That this is how a static address is closed is inferred: no page says it.
+
+        An answer that still says ACTIVE is ``GatewayUncertain``.
+        """
+        operation = "revoke_static_address"
+        answer = self.client.call("DELETE", "/payment/{}/cancel", remote.gateway_id, operation=operation)
+        with self.client.reading(operation):
+            word = fold(Fields(answer.data).text("status", limit=64))
+        if word == "active":
+            raise self.client.unreadable(operation, "status: still ACTIVE", http_status=answer.status)
 
     def merchant(self):
         """GET /merchant: a dict with email, balance (TRX, for the fees), target_wallet_address, topup_wallet_address,
@@ -259,9 +282,14 @@ class GoodPayments(Provider):
 
 
 def _amounts(fields):
-    """``{token: amount}``, without what is not said or 0."""
+    """``{token: amount}`` of what is said."""
     amounts = {token: fields.amount(token) for token in TOKENS}
-    return {token: amount for token, amount in amounts.items() if amount}
+    return {token: amount for token, amount in amounts.items() if amount is not None}
+
+
+def _due(fields):
+    """``{token: amount}`` of what is to be paid."""
+    return _amounts(fields.object("currencies_amounts"))
 
 
 def _came_in(fields):
@@ -269,6 +297,14 @@ def _came_in(fields):
     if fields.data.get("transfer_amounts") is None:
         return {}
     return _amounts(fields.object("transfer_amounts").object("input"))
+
+
+def _or_unknown(read, fields):
+    """What ``read`` finds, {} where it has another shape than in the sample: the table calls both sums a string."""
+    try:
+        return read(fields)
+    except (payload.MalformedPayload, InvalidAmount):
+        return {}
 
 
 def _payer_bears_fee(fields):

@@ -174,7 +174,7 @@ class GoodPayments(Gateway):
         return answer(data)
 
     def refuse(self, error):
-        if error.key == "body":
+        if error.key == "body":  # the text is documented, its status 400 is our choice
             return answer({"detail": f"JSON parse error - {error}"}, error.status)
         if error.kind == "validation" and error.key != "Content-Type":
             return answer({error.key: [str(error)]}, error.status)  # our choice: documented is only that the field is named
@@ -193,6 +193,8 @@ def create_payment(request, merchant):
     said = body(request)
     kind = read(said, TYPE)["type"]
     given = read(said, SINGLE_PARAMETERS if kind == SINGLE else MULTIPLE_PARAMETERS)
+    if kind == SINGLE and isinstance(said["amount"], str):  # our choice: the page says number, and shows no text
+        raise BadField("amount", "A valid number is required.")
     if kind == SINGLE and not given["amount"]:
         raise BadField("amount", "Ensure this value is greater than 0.")
     if not settings["TARGET_WALLET"]:
@@ -226,10 +228,12 @@ def _ask(payment, given, settings):
 
 
 def get_payment(request, merchant, gateway_id):
+    """Our choice: 404 for an id that is unknown or another merchant's."""
     return _invoice(find(GATEWAY, merchant, gateway_id))
 
 
 def cancel_payment(request, merchant, gateway_id):
+    """Our choice: 404 as above, and 400 for what is closed already."""
     find(GATEWAY, merchant, gateway_id)
     return _invoice(actions.act(GATEWAY.name, gateway_id, "cancel"))
 
@@ -247,6 +251,7 @@ def merchant_account(request, merchant):
 
 # --- Shape: one object in every answer and every webhook ---
 def _invoice(payment):
+    """Our choice: of MULTIPLE ``amount`` and ``expired_at`` are null, which no page shows."""
     data = payment.data
     received = {token: Decimal(0) for token in data["currencies"]}
     for transfer in payment.transfers.exclude(confirmed_at=None):

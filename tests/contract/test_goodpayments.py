@@ -28,7 +28,7 @@ class TestGoodPayments(ProviderContract, TestCase):
         "description": ("Two books", {"description": "Two books"}),
         "lifetime": (timedelta(hours=2), {"expiry_minutes": 120}),
         "pay_currencies": (["USDT@tron"], {"currencies.0": "USDT", "currencies.1": None}),
-        "fee_payer": ("payer", {"client_comission": True}),
+        "fee_payer": ("merchant", {"client_comission": False}),  # with the payer no price is told
         "return_url": ("https://shop.example/thanks", {"redirect_url": "https://shop.example/thanks"}),
     }
     unsupported = frozenset({"underpaid_tolerance", "cancel_url"})
@@ -84,7 +84,7 @@ def _object(payment, **changes):
         "paymentURL": payment.payment_url, "amount": None if static else payment.amount,
         "currencies": ["USDT"] if own else ["TRX", "USDT"],
         "currencies_amounts": {"USDT": payment.amount} if own else {"TRX": payment.amount * 3, "USDT": payment.amount},
-        "transfer_amounts": {"input": received, "output": {"TRX": 0, "USDT": 0}}, "cost": None, "client_commission": True,
+        "transfer_amounts": {"input": received, "output": {"TRX": 0, "USDT": 0}}, "cost": None, "client_commission": False,
         "order_id": payment.reference, "address": payment.address or "TAddress", "webhook_url": None, "redirect_url": None,
         "description": "", "merchant_contact": "@shop", "target_wallets": {},
         "expired_at": None if static else payment.expires_at.isoformat(), "created_at": "2026-03-17T11:29:07.518981+03:00",

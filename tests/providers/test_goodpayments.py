@@ -132,11 +132,12 @@ def test_an_account_from_the_environment():
         "CRYPTO_INVOICES_TRON_API_KEY": KEY,
         "CRYPTO_INVOICES_TRON_MINIMUM_AMOUNT": "5",
         "CRYPTO_INVOICES_TRON_INPUT_IS_CONFIRMING": "yes",
+        "CRYPTO_INVOICES_TRON_INPUT_IS_TOTAL": "no",
     }
     [account] = accounts_from_env(env).values()
     assert account == {
         "PROVIDER": "crypto_invoices.providers.goodpayments.GoodPayments",
-        "OPTIONS": {"api_key": [KEY], "minimum_amount": Decimal(5), "input_is_confirming": True},
+        "OPTIONS": {"api_key": [KEY], "minimum_amount": Decimal(5), "input_is_confirming": True, "input_is_total": False},
     }
 
 
@@ -224,7 +225,7 @@ def test_the_least_request(stub):
     ],
 )
 def test_T22_exact_digits_on_the_wire(stub, amount, wire):
-    assert b'"amount":' + wire + b"," in sent(stub, replace(PLAIN, amount=amount)).body
+    assert b'"amount":' + wire + b"," in sent(stub, replace(PLAIN, amount=amount), ANSWER | {"client_commission": False}).body
 
 
 @pytest.mark.parametrize(
@@ -384,6 +385,7 @@ def test_every_argument_is_mapped_or_refused():
         ("description_length", 15),
         ("description_length", 4097),
         ("input_is_confirming", 1),
+        ("input_is_total", 0),
         ("sandbox", True),
     ],
 )
@@ -433,7 +435,7 @@ def test_the_vendors_sample_as_a_hosted_invoice(stub, gateway):
     assert (made.gateway_id, made.kind, made.payment_url) == ("336575574", Kind.INVOICE, PAGE)
     assert (made.word, made.status, made.address, made.network) == ("active", "pending", ADDRESS, "TRON")
     assert (made.pay_amount, made.pay_currency) == (None, "")  # the payer chooses the token
-    assert (made.price_amount, made.price_currency) == (Decimal(10), "USD")
+    assert (made.price_amount, made.price_currency) == (None, "")  # the payer bears the fee
     assert made.expires_at == EXPIRES and made.raw == SAMPLE.decode()
 
 
@@ -453,7 +455,6 @@ def test_T22_an_own_page_gets_an_address_and_an_exact_amount(stub, gateway, coin
     made = gateway.create(replace(OWN, pay_currencies=(coin,)))
     assert (made.kind, made.payment_url, made.address, made.network) == (Kind.ADDRESS, "", ADDRESS, "TRON")
     assert (made.pay_amount, made.pay_currency) == (amount, token)
-    assert (made.price_amount, made.price_currency) == (Decimal(10), "USD")
 
 
 @pytest.mark.parametrize("ignored", [{}, {"amount": 10, "currencies_amounts": {"USDT": 10}}])
@@ -475,6 +476,25 @@ def test_both_spellings_of_who_bears_the_fee_are_read(stub, gateway, spelling, p
     with pytest.raises(GatewayUncertain) as caught:
         gateway.create(replace(PLAIN, fee_payer="merchant" if payer else "payer"))
     assert caught.value.text.startswith("client_comission: ")
+
+
+@pytest.mark.parametrize("spelling", ["client_comission", "client_commission"])
+def test_a_price_is_told_only_where_the_merchant_bears_the_fee(stub, gateway, spelling):
+    plain = {name: value for name, value in ANSWER.items() if name != "client_commission"}
+    for payer, amount, price in ((False, 10, (Decimal(10), "USD")), (True, 10, (None, "")), (True, 11.63, (None, ""))):
+        answer = plain | {spelling: payer, "amount": amount}
+        stub.script += [(200, answer)] * 2
+        for told in (gateway.create(PLAIN), gateway.fetch(INVOICE)):
+            assert (told.price_amount, told.price_currency) == price
+
+
+@pytest.mark.parametrize("amount", [0, 9.99])
+def test_less_than_ordered_fits_nobody_who_bears_the_fee(stub, gateway, amount):
+    stub.script += [(200, ANSWER | {"amount": amount}), (200, ANSWER | {"amount": amount, "client_commission": False})]
+    with pytest.raises(GatewayUncertain) as caught:
+        gateway.create(PLAIN)
+    assert caught.value.text == "amount: less than was ordered"
+    assert gateway.create(PLAIN).price_amount == Decimal(str(amount))  # told, so that it is compared as any price
 
 
 def test_an_answer_may_be_silent_on_what_was_ordered(stub, gateway):
@@ -557,8 +577,6 @@ MALFORMED = [
     ("amount", {"amount": -5}),
     ("amount", {"amount": "1_0"}),
     ("amount", {"amount": []}),
-    ("currencies_amounts", {"currencies_amounts": []}),
-    ("currencies_amounts.TRX", {"currencies_amounts": {"TRX": "much"}}),
     ("address", {"address": "a\x00b"}),
     ("address", {"address": ["T"]}),
     ("expired_at", {"expired_at": "soon"}),
@@ -593,6 +611,8 @@ def test_T66_T67_an_answer_that_does_not_fit_is_uncertain(stub, gateway, field, 
         ("currencies_amounts", {"currencies_amounts": None}),
         ("currencies_amounts", {"currencies_amounts": {"USDT": 10}}),
         ("currencies_amounts", {"currencies_amounts": {"TRX": 0}}),
+        ("currencies_amounts", {"currencies_amounts": {"TRX": "much"}}),
+        ("currencies_amounts", {"currencies_amounts": '"TRX": 33.402357'}),
     ],
 )
 def test_T67_an_own_page_needs_an_address_and_an_amount(stub, gateway, field, changes):
@@ -633,7 +653,7 @@ def test_fetch_reads_everything(stub, gateway):
     assert (seen.method, seen.path, seen.headers["Authorization"]) == ("GET", "/v1/api/payment/get/336575574", KEY)
     assert evidence.remote == INVOICE and evidence.source is Source.POLL
     assert (evidence.word, evidence.status, evidence.final) == ("active", InvoiceStatus.PENDING, False)
-    assert (evidence.price_amount, evidence.price_currency) == (Decimal(10), "USD")
+    assert (evidence.price_amount, evidence.price_currency) == (None, "")  # the payer bears the fee
     assert (evidence.pay_amount, evidence.pay_currency) == (None, "")
     assert (evidence.address, evidence.network, evidence.payment_url) == (ADDRESS, "TRON", PAGE)
     assert evidence.expires_at == EXPIRES and evidence.raw == body.decode()
@@ -668,17 +688,32 @@ def test_T66_T67_a_read_answer_that_does_not_fit_is_uncertain(stub, gateway, fie
     ("field", "value"),
     [
         ("transfer_amounts", 5),
+        ("transfer_amounts", '"TRX": 3.6329'),
         ("transfer_amounts.input", {}),
+        ("transfer_amounts.input", {"TRX": 3.6329}),
         ("transfer_amounts.input", {"input": None}),
+        ("transfer_amounts.input", {"input": '"TRX": 3.6329'}),
         ("transfer_amounts.input.USDT", {"input": {"USDT": -1}}),
         ("transfer_amounts.input.TRX", {"input": {"TRX": "1,5"}}),
     ],
 )
-def test_T66_T67_received_sums_that_cannot_be_read(stub, gateway, field, value):
-    for remote, answer in ((INVOICE, ANSWER), (STATIC_ADDRESS, MULTIPLE)):
-        with pytest.raises(GatewayUncertain) as caught:
-            fetched(stub, gateway, {"transfer_amounts": value}, remote, answer)
-        assert caught.value.text.startswith(f"{field}: ")
+def test_T66_T67_received_sums_that_cannot_be_read_hide_deposits_but_no_status(stub, gateway, field, value):
+    with pytest.raises(GatewayUncertain) as caught:
+        fetched(stub, gateway, {"transfer_amounts": value}, STATIC_ADDRESS, MULTIPLE)
+    assert caught.value.text.startswith(f"{field}: ")
+    provider = build(base_url=gateway.account.base_url, input_is_confirming=True)
+    for word, status in (("COMPLETED", "paid"), ("ACTIVE", "pending"), ("TIMEOUT", "expired")):
+        evidence = fetched(stub, provider, {"status": word, "transfer_amounts": value})
+        assert (evidence.status, evidence.received, evidence.review) == (status, None, "")
+
+
+@pytest.mark.parametrize("value", ['"TRX": 3.6329', "", [], 5, {"TRX": "much"}, {"TRX": {"amount": 3}}, {"TRX": -1}])
+def test_sums_due_that_cannot_be_read_are_unknown(stub, gateway, value):
+    evidence = fetched(stub, gateway, {"status": "COMPLETED", "currencies_amounts": value})
+    assert (evidence.status, evidence.pay_amount, evidence.pay_currency) == ("paid", None, "")
+    stub.script.append((200, ANSWER | {"currencies_amounts": value}))
+    made = gateway.create(replace(PLAIN, pay_currencies=("TRX",)))
+    assert (made.payment_url, made.pay_amount, made.pay_currency) == (PAGE, None, "TRX")
 
 
 @pytest.mark.parametrize("gateway_id", ["", "../merchant", "1?x=1", "1/2"])
@@ -822,9 +857,10 @@ def test_a_cancel_that_failed_is_sent_once(stub, gateway, http_status, answer, k
 @pytest.mark.parametrize(
     ("changes", "totals"),
     [
-        (moved(), ()),
+        (moved(), (("TRX", Decimal(0)), ("USDT", Decimal(0)))),
         ({"transfer_amounts": None}, ()),
-        (moved(usdt=25), (("USDT", Decimal(25)),)),
+        ({"transfer_amounts": {"input": {"USDT": 25}}}, (("USDT", Decimal(25)),)),
+        (moved(usdt=25), (("TRX", Decimal(0)), ("USDT", Decimal(25)))),
         (moved(trx=3.6329, usdt="0.000000000000000001"), (("TRX", Decimal("3.6329")), ("USDT", Decimal("1E-18")))),
     ],
 )
@@ -839,7 +875,13 @@ def test_what_came_to_a_static_address(stub, changes, totals):
 
 def test_a_closed_static_address_keeps_its_sums_and_needs_no_look(stub, gateway):
     evidence = fetched(stub, gateway, {"status": "CANCELED"} | moved(usdt=25), STATIC_ADDRESS, MULTIPLE)
-    assert (evidence.status, evidence.totals, evidence.review) == ("cancelled", (("USDT", Decimal(25)),), "")
+    assert (evidence.status, dict(evidence.totals), evidence.review) == ("cancelled", {"TRX": 0, "USDT": 25}, "")
+
+
+@pytest.mark.parametrize("changes", [moved(usdt=25), {"transfer_amounts": "25"}])
+def test_sums_of_unknown_meaning_are_not_told_where_the_account_says_so(stub, changes):
+    evidence = fetched(stub, build(base_url=stub.url, input_is_total=False), changes, STATIC_ADDRESS, MULTIPLE)
+    assert (evidence.status, evidence.totals) == ("pending", ())
 
 
 def test_T67_an_invoice_is_no_static_address(stub, gateway):
@@ -855,6 +897,17 @@ def test_revoking_a_static_address(stub, gateway):
         gateway.revoke_static_address(STATIC_ADDRESS)
     assert caught.value.operation == "revoke_static_address"
     assert [(seen.method, seen.path) for seen in stub.seen] == [("DELETE", "/v1/api/payment/336575574/cancel")] * 2
+
+
+@pytest.mark.parametrize(
+    ("word", "text"), [("ACTIVE", "status: still ACTIVE"), ("active", "status: still ACTIVE"), (5, "status: ")]
+)
+def test_an_address_that_is_still_active_was_not_revoked(stub, gateway, word, text):
+    stub.script += [(200, MULTIPLE | {"status": word}), (200, MULTIPLE | {"status": "CANCELED", "transfer_amounts": "?"})]
+    with pytest.raises(GatewayUncertain) as caught:
+        gateway.revoke_static_address(STATIC_ADDRESS)
+    assert caught.value.operation == "revoke_static_address" and caught.value.text.startswith(text)
+    assert gateway.revoke_static_address(STATIC_ADDRESS) is None
 
 
 # Verify

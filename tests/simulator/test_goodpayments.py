@@ -135,6 +135,7 @@ def test_the_merchants_defaults(api, merchant):
         ("amount", 0),
         ("amount", -1),
         ("amount", "ten"),
+        ("amount", "10"),
         ("amount", None),
         ("currencies", ...),
         ("currencies", "TRX, USDT"),
