@@ -3,10 +3,11 @@
 A transfer is stored when it is first seen, and announced by ``deposit_received`` once the gateway reports it confirmed: goods
 flow from that signal. Each of the two is an event and a version of the static address. A transfer that was announced stays as
 it was; a gateway that takes one back later changes nothing here. A gateway lists an address's transfers or tells sums, never
-both: what both told would count twice.
+both: what both told would count twice. Of a sum that is smaller than what is recorded the staff hear once.
 """
 
 import itertools
+from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
 
@@ -76,26 +77,25 @@ def apply(evidence, *, static_address_id, callback=None):
             return Applied(Verdict.UNCHANGED, static_address=static_address, duplicate=True)
         if misfit := misfit_of(static_address, Kind.STATIC_ADDRESS, evidence):
             return _quarantine(static_address, misfit, callback)
-        new, seen = _compare(static_address, evidence)
+        new, seen, shrunk = _compare(static_address, evidence)
         confirmed = [row for row, values in seen if "confirmed" in values]
         events = len(new) + len(confirmed)
         verdict = Verdict.APPLIED if events else Verdict.UNCHANGED
-        applied = Applied(verdict, static_address=static_address, reason=evidence.review)
-        for_review = evidence.review and (events or evidence.review != static_address.poll_error)
+        review = "; ".join(filter(None, (evidence.review, *shrunk)))
+        applied = Applied(verdict, static_address=static_address, reason=review)
+        for_review = (review and review != static_address.poll_error) or (evidence.review and events)
         values = _words(static_address, evidence) | (_activity() if events else {})
         told = {"old_status": static_address.state, "source": evidence.source.value}
         with transaction.atomic():
             if callback:
-                told["receipt"] = ledger.file(
-                    callback, ledger.RECEIPT_VERDICT[verdict], evidence.review, static_address=static_address
-                )
+                told["receipt"] = ledger.file(callback, ledger.RECEIPT_VERDICT[verdict], review, static_address=static_address)
             _swap(static_address, values, events=events)
             stored = ledger.write_transfers(new, seen, static_address=static_address)
             unconfirmed = [row for row in stored if not row.confirmed]
             deposits = [row for row in stored if row.confirmed] + confirmed
             applied.event = _publish(static_address, unconfirmed, deposits, **told)
         if for_review:
-            delivery.notify("review", None, f"static address {static_address.uuid}: {evidence.review}")
+            delivery.notify("review", None, f"static address {static_address.uuid}: {review}")
         return applied
 
     return ledger.retry(apply_once, callback)
@@ -112,16 +112,37 @@ def _quarantine(static_address, misfit, callback):
     return Applied(Verdict.QUARANTINED, static_address=static_address, reason=misfit)
 
 
-def _from_totals(static_address, evidence):
-    """From a gateway that tells sums: each rise over what is recorded of a coin, as a transfer whose key is the new sum."""
-    if evidence.transfers or _is_held_back(evidence):
+def _totals(static_address, evidence):
+    """``[(coin, total, recorded)]`` from a gateway that tells sums; ``recorded`` is what our rows of that coin add up to."""
+    if evidence.transfers or not evidence.totals:
+        return []
+    amounts = defaultdict(list)
+    rows = Transfer.objects.filter(static_address=static_address, amount__isnull=False)
+    for coin, amount in rows.values_list("currency", "amount"):
+        amounts[coin].append(amount)
+    return [(coin, total, add(amounts[coin[:32]])) for coin, total in dict(evidence.totals).items()]
+
+
+def _rises(totals, evidence):
+    """Each rise over what is recorded of a coin, as a transfer whose key is the new sum."""
+    if _is_held_back(evidence):
         return
-    for coin, total in dict(evidence.totals).items():
-        rows = Transfer.objects.filter(static_address=static_address, currency=coin[:32], amount__isnull=False)
-        rise = subtract(total, add(rows.values_list("amount", flat=True)))
-        if rise > 0:
-            key = f"{coin} {format_amount(total)}"
+    for coin, total, recorded in totals:
+        if total > recorded:
+            key, rise = f"{coin} {format_amount(total)}", subtract(total, recorded)
             yield RemoteTransfer(key=key, amount=rise, currency=coin, network=evidence.network, confirmed=True)
+
+
+def _shrunk(totals, static_address, evidence):
+    """What staff are told of a sum that is smaller than what is recorded; nothing is taken back."""
+    last = static_address.last_transfer_at
+    if last and evidence.observed_at and evidence.observed_at < last:  # asked before the last transfer was recorded
+        return []
+    return [
+        f"{coin}: the gateway tells {format_amount(total)} in all, but {format_amount(recorded)} is recorded"
+        for coin, total, recorded in totals
+        if total < recorded
+    ]
 
 
 def _is_held_back(evidence):
@@ -136,8 +157,10 @@ def _is_deposit(transfer, evidence):
 
 
 def _compare(static_address, evidence):
-    """The transfers that are new, and of those known pairs of row and new values; "confirmed" among them is a deposit."""
-    transfers = [*evidence.transfers, *_from_totals(static_address, evidence)]
+    """The transfers that are new; of those known, pairs of row and new values, with "confirmed" among them a deposit; and
+    a text for each sum that shrank."""
+    totals = _totals(static_address, evidence)
+    transfers = [*evidence.transfers, *_rises(totals, evidence)]
     reported = {transfer.key[:KEY_LENGTH]: transfer for transfer in transfers}
     known = {row.key: row for row in Transfer.objects.filter(static_address=static_address, key__in=reported)}
     new, seen = [], []
@@ -154,7 +177,7 @@ def _compare(static_address, evidence):
             values |= {"confirmed": True, "amount": transfer.amount, "paid_at": transfer.paid_at or row.paid_at}
         if values:
             seen.append((row, values))
-    return new, seen
+    return new, seen, _shrunk(totals, static_address, evidence)
 
 
 def _words(static_address, evidence):

@@ -360,6 +360,59 @@ def test_totals_of_two_coins(gateway, address):
     assert set(address.transfers.values_list("currency", "tx_hash")) == {("USDT", ""), ("TRX", "")}
 
 
+def take_totals(address, observed_at=None, review="", **totals):
+    """A poll of a gateway that tells sums, noted on the row."""
+    told = tuple((coin, D(total)) for coin, total in totals.items())
+    evidence = evidence_of(address, totals=told, observed_at=observed_at, review=review)
+    return deposits.take(again(address), conf.provider_for("default"), evidence, timezone.now())
+
+
+def test_a_sum_that_shrank_is_told_once_and_nothing_is_taken_back(gateway, address):
+    with heard() as calls:
+        take_totals(address, USDT="12.5", TRX="3")
+        told_less = evidence_of(address, totals=(("USDT", D(5)), ("TRX", D(3))))
+        assert not deposits.says_nothing_new(again(address), told_less)
+        for _ in range(3):
+            assert take_totals(address, USDT="5", TRX="3").verdict is Verdict.UNCHANGED
+        text = "USDT: the gateway tells 5 in all, but 12.5 is recorded"
+        [notice] = NOTICES
+        assert notice == ("review", None, f"static address {address.uuid}: {text}")
+        assert again(address).poll_error == text
+        take_totals(address, USDT="5", TRX="4")  # news of another coin are no news of this one
+        assert len(NOTICES) == 1
+    assert keys(calls) == ["USDT 12.5", "TRX 3", "TRX 4"]
+    assert [amount for _, amount, _ in transfers(address)] == [D("12.5"), 3, 1]
+
+
+def test_a_sum_that_shrank_to_nothing_or_further_is_told_again_only_as_it_changes(gateway, address):
+    take_totals(address, USDT="12.5")
+    for total in ("5", "0", "0", "12.5", "12.5"):
+        take_totals(address, USDT=total)
+    assert [text.partition("tells ")[2] for _, _, text in NOTICES] == [
+        "5 in all, but 12.5 is recorded", "0 in all, but 12.5 is recorded",
+    ]  # fmt: skip
+    assert again(address).poll_error == ""
+    assert deposits.says_nothing_new(again(address), evidence_of(address, totals=(("USDT", D("12.5")),)))
+
+
+def test_a_sum_that_shrank_joins_the_gateways_own_request_for_a_review(gateway, address):
+    take_totals(address, USDT="5")
+    for _ in range(2):
+        take_totals(address, review="held for a check", USDT="2", TRX="0")
+    [(_, _, text)] = NOTICES
+    assert text.endswith(": held for a check; USDT: the gateway tells 2 in all, but 5 is recorded")
+
+
+def test_an_answer_that_was_overtaken_by_a_deposit_tells_of_no_smaller_sum(gateway, address, clock):
+    asked_at = clock.now
+    clock.advance(seconds=2)
+    take_totals(address, USDT="8")
+    take_totals(address, observed_at=asked_at, USDT="5")
+    assert NOTICES == []
+    take_totals(address, observed_at=clock.now, USDT="5")
+    assert len(NOTICES) == 1
+
+
 def test_totals_of_two_addresses_are_apart(gateway, address):
     other = make()
     with heard() as calls:
