@@ -68,6 +68,14 @@ class Answers:
         self.assertEqual([(transfer.tx_hash, transfer.amount) for transfer in first.transfers], told)
         self.assertEqual(len({transfer.key for transfer in first.transfers}), len(told))
 
+    def test_a_transfer_is_confirmed_when_the_gateway_says_so(self):
+        for confirmed in (True, False):
+            payment = replace(self.paid(self.new_payment()), confirmed=confirmed)
+            told = self.tells(self.fetched, payment, confirmed=not confirmed)
+            transfers = self.fetch(payment).transfers
+            expected = [told and confirmed] * self.tells_transfers
+            self.assertEqual([transfer.confirmed for transfer in transfers], expected)
+
     def test_an_unpaid_payment_shows_no_money(self):
         evidence = self.fetch(self.new_payment())
         self.assertFalse(evidence.money_seen)
@@ -172,7 +180,10 @@ class Answers:
         self.gateway.script(*(self.cancelled(payment) if can else [Reply(b"", 500)]))
         cancelled = cancel_invoice(invoice, reason="sold out")
         calls = [(request.method, request.path) for request in self.gateway.requests]
-        self.assertEqual((cancelled.told, bool(calls)), (can, can))
+        does = (
+            "a cancel is one call, whose answer says that" if can else "without CANCEL nothing is called and nobody is told that"
+        )
+        self.assertEqual((cancelled.told, bool(calls)), (can, can), f"{does} the payment is cancelled")
         self.assertNotEqual(calls, reading, "to read is not to cancel")
         self.assertEqual(cancelled.invoice.status, InvoiceStatus.CANCELLED)
         self.assertEqual(self.fresh(invoice).payment_url, "")

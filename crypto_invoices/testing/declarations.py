@@ -70,8 +70,13 @@ class Declarations:
         self.assertFalse({word for word, status in others.items() if status in SETTLED})
         self.assertLessEqual(set(others.values()), set(InvoiceStatus))
 
-    def test_final_words_are_words_of_the_map(self):
+    def test_final_words_are_those_that_the_gateway_calls_final(self):
         self.assertLessEqual(self.provider.final, set(self.provider.statuses))
+        self.assertEqual(self.provider.final & set(self.words), self.final)
+
+    def test_no_final_word_means_that_something_is_still_to_come(self):
+        waiting = {InvoiceStatus.PENDING, InvoiceStatus.CONFIRMING}
+        self.assertFalse({word for word in self.provider.final if self.provider.statuses.get(word) in waiting})
 
     def test_an_unknown_word_has_no_status(self):
         for word in ("", "no such word", self.life[-1] + "2"):

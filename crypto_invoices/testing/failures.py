@@ -53,8 +53,7 @@ class Failures:
         self._fails_to_create(GatewayUncertain, Fault.HALF)
 
     def test_creating_at_a_failing_gateway_is_uncertain(self):
-        for status in (500, 502, 503, 504):
-            self._fails_to_create(GatewayUncertain, Reply(b"", status))
+        self._fails_to_create(GatewayUncertain, *(Reply(b"", status) for status in (500, 502, 503, 504)))
 
     def test_creating_with_a_page_of_html_for_an_answer_is_uncertain(self):
         self._fails_to_create(GatewayUncertain, HTML)
@@ -63,16 +62,14 @@ class Failures:
         self._fails_to_create(GatewayUncertain, Reply())
 
     def test_creating_with_a_huge_or_compressed_answer_is_uncertain(self):
-        self._fails_to_create(GatewayUncertain, HUGE)
-        self._fails_to_create(GatewayUncertain, COMPRESSED)
+        self._fails_to_create(GatewayUncertain, HUGE, COMPRESSED)
 
     def test_creating_with_an_answer_of_another_shape_is_uncertain(self):
-        for body in UNREADABLE:
-            self._fails_to_create(GatewayUncertain, Reply(body))
+        self._fails_to_create(GatewayUncertain, *map(Reply, UNREADABLE))
 
     def test_creating_follows_no_redirect(self):
-        for status in (301, 302, 307, 308):
-            self._fails_to_create(GatewayUncertain, Reply(b"", status, {"Location": self.gateway.url + "/elsewhere"}))
+        elsewhere = {"Location": self.gateway.url + "/elsewhere"}
+        self._fails_to_create(GatewayUncertain, *(Reply(b"", status, elsewhere) for status in (301, 302, 307, 308)))
 
     # ... and what surely had none is not
 
@@ -86,7 +83,7 @@ class Failures:
         self.assertEqual(self.attempt(error.invoice).state, AttemptState.REFUSED)
 
     def test_creating_against_a_refusal_tells_the_gateways_reason(self):
-        error = self._fails_to_create(GatewayRefused, self.refused())
+        error = self._create_and_fail(GatewayRefused, self.refused())
         self.assertEqual(error.code, self.refusal_code)
         self.assertIn(self.refusal_text, error.text)
         self.assertEqual((error.gateway, error.account, error.operation), (self.provider.name, "default", "create"))
@@ -127,7 +124,7 @@ class Failures:
             self.assertEqual(self.attempt(invoice).gateway_id, payment.gateway_id)
             self.assertEqual(invoice.payment_url, self.page_url)
         else:  # a refusal is a refusal: nothing is looked up
-            self._fails_to_create(GatewayRefused, self.refused())
+            self._create_and_fail(GatewayRefused, self.refused())
             self.assertEqual(len(self.gateway.requests), 1)
 
     def test_an_uncertain_create_is_bound_by_its_callback(self):
@@ -148,8 +145,7 @@ class Failures:
     # Reading
 
     def test_reading_at_a_failing_gateway_is_unavailable(self):
-        for status in (500, 502, 503, 504):
-            self._fails_to_read(GatewayUnavailable, Reply(b"", status))
+        self._fails_to_read(GatewayUnavailable, *(Reply(b"", status) for status in (500, 502, 503, 504)))
 
     def test_reading_at_a_busy_gateway_is_unavailable(self):
         self._fails_to_read(GatewayUnavailable, Reply(b"", 429, {"Retry-After": "0"}))
@@ -161,26 +157,22 @@ class Failures:
             self._read_and_fail(invoice, GatewayUnavailable)
 
     def test_reading_against_a_refusal_is_a_refusal(self):
-        error = self._fails_to_read(GatewayRefused, self.refused())
+        error = self._read_and_fail(self.make()[0], GatewayRefused, self.refused())
         self.assertEqual((error.code, error.operation), (self.refusal_code, "fetch"))
 
     def test_reading_over_a_broken_connection_changes_nothing(self):
-        for fault in (Fault.CUT, Fault.RESET, Fault.HALF):
-            self._fails_to_read(GatewayError, fault)
+        self._fails_to_read(GatewayError, Fault.CUT, Fault.RESET, Fault.HALF)
 
     def test_reading_without_an_answer_ends(self):
         invoice, _ = self.make()
         self.hasten(self.provider, limit=0.3)
-        self.gateway.script(Fault.STALL)
-        self._read_and_fail(invoice, GatewayError)
+        self._read_and_fail(invoice, GatewayError, Fault.STALL)
 
     def test_reading_an_answer_of_another_shape_is_uncertain(self):
-        for body in UNREADABLE:
-            self._fails_to_read(GatewayUncertain, Reply(body))
+        self._fails_to_read(GatewayUncertain, *map(Reply, UNREADABLE))
 
     def test_reading_html_or_nothing_or_too_much_is_uncertain(self):
-        for reply in (HTML, Reply(), HUGE, COMPRESSED):
-            self._fails_to_read(GatewayUncertain, reply)
+        self._fails_to_read(GatewayUncertain, HTML, Reply(), HUGE, COMPRESSED)
 
     def test_reading_within_a_time_limit_is_one_try(self):
         self.gateway.script(Reply(b"", 503))
@@ -260,26 +252,33 @@ class Failures:
             self.make(answers=[answer])
         return caught.exception
 
-    def _fails_to_create(self, kind, answer):
+    def _fails_to_create(self, kind, *answers):
+        """Each answer fails with this kind of error."""
+        for answer in answers:
+            with self.subTest(str(answer)[:80]):
+                self._create_and_fail(kind, answer)
+
+    def _create_and_fail(self, kind, answer):
         """One request, no more; the attempt is open for a look-up or free for another try."""
-        with self.subTest(str(answer)[:80]):
-            error = self._error_of_creating(kind, answer)
-            self.assertEqual(len(self.create_calls), 1)
-            attempt = self.attempt(error.invoice)
-            self.assertEqual(attempt.state, AttemptState.UNKNOWN if kind is GatewayUncertain else AttemptState.REFUSED)
-            self.assertEqual(bool(attempt.live_key), kind is GatewayUncertain)
-            self.assert_unpaid(error.invoice)
-            self.assertEqual(error.invoice.payment_url, "")
+        error = self._error_of_creating(kind, answer)
+        self.assertEqual(len(self.create_calls), 1)
+        attempt = self.attempt(error.invoice)
+        self.assertEqual(attempt.state, AttemptState.UNKNOWN if kind is GatewayUncertain else AttemptState.REFUSED)
+        self.assertEqual(bool(attempt.live_key), kind is GatewayUncertain)
+        self.assert_unpaid(error.invoice)
+        self.assertEqual(error.invoice.payment_url, "")
         return error
 
-    def _fails_to_read(self, kind, answer):
-        with self.subTest(str(answer)[:80]):
-            invoice, _ = self.make()
-            self.gateway.script(answer)
-            return self._read_and_fail(invoice, kind)
+    def _fails_to_read(self, kind, *answers):
+        """Each answer fails with this kind of error."""
+        for answer in answers:
+            with self.subTest(str(answer)[:80]):
+                self._read_and_fail(self.make()[0], kind, answer)
 
-    def _read_and_fail(self, invoice, kind):
+    def _read_and_fail(self, invoice, kind, *answers):
+        """The answers (none: nobody is there) fail, and change nothing."""
         before = self.facts(invoice)
+        self.gateway.script(*answers)
         with self._quiet_breaker(), self.assertRaises(kind) as caught:
             refresh_invoice(invoice)
         self.assertEqual(self.facts(invoice), before)
@@ -289,8 +288,10 @@ class Failures:
     @contextmanager
     def _quiet_breaker(self):
         """Many failures in a row are the test's doing: the account's circuit breaker starts afresh."""
-        yield
-        self.provider = self.configure()
+        try:
+            yield
+        finally:
+            self.provider = self.configure()
 
     def _lost(self, invoice):
         """The payment that the gateway has made although its answer was lost."""

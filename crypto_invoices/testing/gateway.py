@@ -1,7 +1,9 @@
 """What a subclass of ``ProviderContract`` provides, and the tools that all parts of the suite share."""
 
+import functools
 import itertools
 import logging
+import unittest
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta
@@ -26,6 +28,16 @@ __all__ = ["Gateway"]
 MONEY = {*SETTLED, InvoiceStatus.CONFIRMING, InvoiceStatus.REFUNDING, InvoiceStatus.REFUNDED}
 
 
+def _required(method):
+    """A method that a subclass fills in; called without that, it says which is missing and what it is for."""
+
+    @functools.wraps(method)
+    def missing(self, *args):
+        raise NotImplementedError(f"{type(self).__name__} needs {method.__name__}(). {method.__doc__}")
+
+    return missing
+
+
 class Gateway:
     """The attributes and methods below are what a subclass fills in; those without a value are required.
 
@@ -48,6 +60,7 @@ class Gateway:
     static_order: dict = {}  # where STATIC_ADDRESS is declared: arguments of StaticAddressRequest, with pay_currency
 
     words: dict  # every documented status word -> InvoiceStatus
+    final: frozenset  # those of ``words`` after which the gateway changes nothing any more
     life: tuple  # the words of an invoice that is paid as it should be, from its creation to its end
     page_url: str = "https://pay.gateway.example/1"  # the payment page that ``created`` tells; "" where it has none
     tells_received: bool  # whether ``fetched`` tells the received sum in the price's currency
@@ -60,53 +73,53 @@ class Gateway:
 
     beside: dict = {}  # replies by path to calls beside the point, such as a list of coins that is asked for now and then
 
+    @_required
     def created(self, payment):
         """The answers to a create call, of an invoice or (``payment.kind``) an address for the shop's own page."""
-        raise NotImplementedError
 
+    @_required
     def taken(self, payment):
         """Where IDEMPOTENT_CREATE is declared: the answers to a second create call with the reference of this payment."""
-        raise NotImplementedError
 
     def creates(self, request):
         """Whether a ``Request`` makes something at the gateway; for those that read by POST as well, override it."""
         return request.method == "POST"
 
+    @_required
     def refused(self):
         """The answer of a gateway that says no to any call, with ``refusal_code`` and ``refusal_text`` in it."""
-        raise NotImplementedError
 
+    @_required
     def fetched(self, payment):
         """The answers when the gateway is asked about a payment."""
-        raise NotImplementedError
 
+    @_required
     def found(self, payment):
         """Where LOOKUP_BY_REFERENCE is declared: the answers when the payment is looked for by our reference."""
-        raise NotImplementedError
 
+    @_required
     def not_found(self):
         """Where LOOKUP_BY_REFERENCE is declared: the answers when nothing has that reference."""
-        raise NotImplementedError
 
+    @_required
     def cancelled(self, payment):
         """Where CANCEL is declared: the answers to a cancel."""
-        raise NotImplementedError
 
+    @_required
     def static_created(self, payment):
         """Where STATIC_ADDRESS is declared: the answers to the call that makes one."""
-        raise NotImplementedError
 
+    @_required
     def revoked(self, payment):
         """Where REVOKE_STATIC_ADDRESS is declared: the answers to the call that ends one."""
-        raise NotImplementedError
 
+    @_required
     def probed(self):
         """The answers to the cheapest call that needs the credentials."""
-        raise NotImplementedError
 
+    @_required
     def callback_body(self, payment):
         """The bytes of a callback about a payment."""
-        raise NotImplementedError
 
     def sign(self, body, secret):
         """The headers that sign a callback, ``{"X-Signature": "..."}``; {} where callbacks are not signed."""
@@ -128,6 +141,13 @@ class Gateway:
     # Tools
 
     callback_content_type = "application/json"
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        bases = [base for base in (unittest.TestCase, Gateway) if base in cls.__mro__]
+        if sorted(bases, key=cls.__mro__.index) != bases[::-1]:
+            name = cls.__name__
+            raise TypeError(f"{name}: ProviderContract stands before TestCase: class {name}(ProviderContract, TestCase)")
 
     @classmethod
     def setUpClass(cls):
@@ -151,8 +171,13 @@ class Gateway:
     @property
     def secrets(self):
         """All that must never be read anywhere: the texts under the options that are declared as ``Secrets``."""
+        return [self.account_options[name] for name in self.secret_options]
+
+    @property
+    def secret_options(self):
+        """The options of the account that are declared as ``Secrets``."""
         kinds = option_types(type(self.provider).options)
-        return [text for name, text in self.account_options.items() if kinds[name][0] is Secrets]
+        return [name for name in self.account_options if kinds[name][0] is Secrets]
 
     @property
     def create_calls(self):

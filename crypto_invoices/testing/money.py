@@ -87,8 +87,9 @@ class Money:
         amount = Decimal("12345678.12345678") if self.tells_received else Decimal(self.order["amount"])
         payment = self.new_payment(amount=amount)
         evidence = self.fetch(self.paid(payment))
-        self.assertEqual(evidence.price_amount, amount)
-        self.assertEqual(evidence.received, amount if self.tells_received else None)
+        digits = "amounts are written with all their digits in ``fetched`` and read from the source text as Decimal"
+        self.assertEqual(evidence.price_amount, amount, digits)
+        self.assertEqual(evidence.received, amount if self.tells_received else None, digits)
 
     # The price
 

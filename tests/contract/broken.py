@@ -31,6 +31,34 @@ class ForgetsTheOldSecret(OxaPay):
     fails = ("test_the_old_secret_is_accepted_while_keys_are_rotated",)
 
 
+class SendsTheOldSecret(OxaPay):
+    def __init__(self, account, *, alias=""):
+        super().__init__(replace(account, merchant_api_key=Secrets(reversed(account.merchant_api_key))), alias=alias)
+
+    fails = ("test_calls_use_the_newest_secret",)
+
+
+class CallsTheFirstWordFinal(OxaPay):
+    final = OxaPay.final | {"waiting"}
+    fails = (
+        "test_final_words_are_those_that_the_gateway_calls_final",
+        "test_no_final_word_means_that_something_is_still_to_come",
+    )
+
+
+class ForgetsThatPaidIsFinal(OxaPay):
+    final = OxaPay.final - {"paid"}
+    fails = ("test_final_words_are_those_that_the_gateway_calls_final",)
+
+
+class ConfirmsWhatIsOnlySeen(OxaPay):
+    def fetch(self, remote, *, timeout=None):
+        evidence = super().fetch(remote, timeout=timeout)
+        return replace(evidence, transfers=tuple(replace(transfer, confirmed=True) for transfer in evidence.transfers))
+
+    fails = ("test_a_transfer_is_confirmed_when_the_gateway_says_so",)
+
+
 class TakesSeenForPaid(OxaPay):
     statuses = OxaPay.statuses | {"paying": InvoiceStatus.PAID}
     fails = ("test_every_documented_word_is_mapped", "test_money_that_is_only_seen_is_not_paid")

@@ -51,3 +51,28 @@ def test_every_gateway_runs_at_least_sixty_named_tests_and_skips_none(contract):
     names = unittest.TestLoader().getTestCaseNames(contract)
     assert len(names) >= 60 and issubclass(contract, TestCase)
     assert not [name for name in names if "skipTest" in inspect.getsource(getattr(ProviderContract, name))]
+
+
+@pytest.mark.django_db
+def test_a_failure_in_a_table_of_answers_is_told_once_for_each_and_nothing_else():
+    contract = type("Contract", (CONTRACTS["OxaPay"],), {"provider_path": f"{broken.__name__}.CallsARefusalOfWhatMayHaveWorked"})
+    result = unittest.TestResult()
+    unittest.TestSuite([contract("test_creating_at_a_failing_gateway_is_uncertain")]).run(result)
+    told = [text for _, text in [*result.errors, *result.failures]]
+    assert len(told) == 4
+    assert all("GatewayRefused" in text and "UnboundLocalError" not in text for text in told)
+
+
+@pytest.mark.django_db
+def test_a_method_that_is_missing_is_named():
+    contract = type("Contract", (CONTRACTS["OxaPay"],), {"found": ProviderContract.found})
+    result = unittest.TestResult()
+    unittest.TestSuite([contract("test_an_uncertain_create_is_found_by_our_reference_or_waits")]).run(result)
+    ((_, text),) = result.errors
+    assert "NotImplementedError: Contract needs found(). Where LOOKUP_BY_REFERENCE is declared: " in text
+
+
+def test_the_order_of_the_base_classes_is_said():
+    with pytest.raises(TypeError, match="Wrong: ProviderContract stands before TestCase"):
+        type("Wrong", (TestCase, ProviderContract), {})
+    assert type("Mixin", (ProviderContract,), {})  # to be completed by its subclasses

@@ -46,6 +46,7 @@ class TestGoodPayments(ProviderContract, TestCase):
         "overpaid": InvoiceStatus.OVERPAID,
         "underpaid": InvoiceStatus.UNDERPAID,
     }
+    final = frozenset(words) - {"active"}
     life = ("active", "completed")
     page_url = "https://app.goodpayments.io/payment/300000001"
     tells_received = False  # it is told in tokens

@@ -52,6 +52,7 @@ class TestOnchainPay(ProviderContract, TestCase):
         "rejected": InvoiceStatus.FAILED,
         "error": InvoiceStatus.FAILED,
     }
+    final = frozenset({"rejected", "error"})
     life = ("init", "pending", "processed")
     page_url = "https://invoices.domain.example/a393e9f0"
     tells_received = True

@@ -50,6 +50,7 @@ class TestOxaPay(ProviderContract, TestCase):
         "refunding": InvoiceStatus.REFUNDING,
         "refunded": InvoiceStatus.REFUNDED,
     }
+    final = frozenset({"paid", "manual_accept", "underpaid", "expired", "refunded"})
     life = ("waiting", "paying", "paid")
     page_url = "https://pay.oxapay.com/10000001/190000001"
     tells_received = True  # of a price in a coin

@@ -45,6 +45,7 @@ class TestTxCash(ProviderContract, TestCase):
         "expired": InvoiceStatus.EXPIRED,
         "cancelled": InvoiceStatus.CANCELLED,
     }
+    final = frozenset({"paid", "overpaid", "expired", "cancelled"})
     life = ("pending", "paid")
     page_url = "https://tx.cash/invoice/6f1c"
     tells_received = False  # the unit of paid_amount is not documented
