@@ -1,11 +1,13 @@
 """The life of an attempt beside its payment: made, bound to the gateway's object, refused, uncertain, superseded."""
 
+from contextlib import suppress
 from datetime import timedelta
 
 from django.db import transaction
 from django.utils import timezone
 
 from . import ledger, polls
+from .exceptions import NotAllowed
 from .models import Invoice, PaymentAttempt
 from .statuses import AttemptState, InvoiceStatus, Source
 
@@ -100,11 +102,22 @@ def bind(attempt, remote, *, payment_url):
 
 
 def refuse(attempt, reason):
-    """The gateway surely made nothing: the attempt is over and the invoice is free for another."""
-    ledger.operate(
-        attempt.invoice_id, {}, kind="refused", reason=reason, attempt_id=attempt.pk,
-        attempt_values={"state": AttemptState.REFUSED.value, "live_key": None, "next_poll_at": None},
-    )  # fmt: skip
+    """The gateway surely made nothing: the attempt is over and the invoice is free for another.
+
+    Not so where a callback meanwhile showed that it is there.
+    """
+
+    def marks(invoice, attempts, now):
+        if next(row.state for row in attempts if row.pk == attempt.pk) not in (AttemptState.CREATING, AttemptState.UNKNOWN):
+            raise NotAllowed("the attempt is there")
+        return {}
+
+    with suppress(NotAllowed):
+        ledger.operate(
+            attempt.invoice_id, marks, kind="refused", reason=reason, attempt_id=attempt.pk,
+            attempt_values={"state": AttemptState.REFUSED.value, "live_key": None, "next_poll_at": None},
+            attempt_where={"gateway_id": ""}, source=Source.POLL,
+        )  # fmt: skip
     attempt.refresh_from_db()
 
 

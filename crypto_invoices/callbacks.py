@@ -12,13 +12,12 @@ from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signing import BadSignature as BadToken
-from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from . import conf, delivery, deposits, ledger, polling
 from .attempts import flag
-from .exceptions import BadSignature, Conflict, GatewayError, InvalidRequest, MalformedCallback, MisdirectedCallback
+from .exceptions import BadSignature, Conflict, CryptoInvoicesError, MalformedCallback, MisdirectedCallback
 from .models import CallbackReceipt, PaymentAttempt
 from .orders import read_token
 from .providers.base import Capability, Hint, Provider
@@ -120,7 +119,7 @@ def _guarded(step, provider, callback, *args):
     """A fault of ours is a 503, so that the gateway sends the callback again."""
     try:
         return step(provider, callback, *args)
-    except (DatabaseError, InterfaceError, Conflict):
+    except Exception:  # a locked database, or a defect of ours
         logger.exception("callback of account %s could not be applied", callback.account)
         return TRY_AGAIN
 
@@ -142,8 +141,9 @@ def _take(provider, callback, evidence):
         _check(callback, applied)
     else:
         _log(callback, applied)
-        if applied.poll:
-            _poll_soon(applied.attempt)
+        named = applied.attempt or applied.static_address
+        if applied.poll or named.next_poll_at is None:  # news of what was watched no longer
+            _poll_soon(named)
     delivery.sweep_in_passing()
     return _acknowledge(provider)
 
@@ -158,7 +158,9 @@ def _check(callback, applied):
     verdict, reason = CallbackReceipt.Verdict.QUARANTINED, applied.reason
     try:
         polled = polling.poll(applied.attempt, timeout=POLL_TIMEOUT)
-    except GatewayError:
+    except Conflict:
+        raise
+    except CryptoInvoicesError:
         _poll_soon(applied.attempt)
     else:
         if polled is not None and polled.verdict is not Verdict.QUARANTINED:
@@ -179,15 +181,19 @@ def _take_hint(provider, callback, hint):
 
 def _ask_about(provider, callback, named, hint):
     now = timezone.now()
-    mine = type(named).objects.filter(pk=named.pk).exclude(hinted_at__gt=now - HINT_INTERVAL).update(hinted_at=now)
-    if not mine:
+    rows = type(named).objects.filter(pk=named.pk)
+    if isinstance(named, PaymentAttempt) and not named.gateway_id and hint.gateway_id:
+        rows.filter(gateway_id="").update(hinted_id=hint.gateway_id)  # the next poll may be the one that gets through
+    if not rows.exclude(hinted_at__gt=now - HINT_INTERVAL).update(hinted_at=now):
         _poll_soon(named)
         return _acknowledge(provider)
     ledger.file_receipt(callback, CallbackReceipt.Verdict.HINT, **_owner(named))
     poll = polling.poll if isinstance(named, PaymentAttempt) else deposits.poll
     try:
         poll(named, timeout=POLL_TIMEOUT, gateway_id=hint.gateway_id)
-    except (GatewayError, InvalidRequest) as error:  # the latter for a hint whose id no gateway would give
+    except Conflict:
+        raise
+    except CryptoInvoicesError as error:
         logger.warning("hint of account %s: the poll failed: %s", callback.account, error)
         _poll_soon(named)
     delivery.sweep_in_passing()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from . import conf
 from .exceptions import NotAllowed
 from .money import percent_of, subtract
+from .providers.base import Kind
 from .statuses import (
     DEAD,
     SETTLED,
@@ -91,11 +92,13 @@ def after_evidence(invoice, attempts, attempt, evidence, known, *, now, undistur
     return change
 
 
-def after_marks(invoice, attempts, marks, *, now, kind, signals=(), attempt=None, attempt_values=None):
+def after_marks(
+    invoice, attempts, marks, *, now, kind, signals=(), attempt=None, attempt_values=None, source=Source.OPERATOR
+):  # fmt: skip
     """The ``Change`` of a decision of ours, such as ``{"accepted_at": now}``. Raises ``NotAllowed``."""
     change = Change(Verdict.APPLIED, attempt=dict(attempt_values or {}), invoice=dict(marks), kind=kind, signals=set(signals))
     change.is_event = True
-    _reduce(change, invoice, attempts, attempt, Source.OPERATOR, now)
+    _reduce(change, invoice, attempts, attempt, source, now)
     return change
 
 
@@ -112,8 +115,9 @@ def misfit_of(row, kind, evidence):
     remote = evidence.remote
     if remote.kind != kind:
         return f"kind {remote.kind} instead of {kind}"
-    if row.gateway_id and remote.gateway_id and row.gateway_id != remote.gateway_id:
-        return "another id of the gateway"
+    another = bool(row.gateway_id and remote.gateway_id and row.gateway_id != remote.gateway_id)
+    if another and not (kind == Kind.STATIC_ADDRESS and remote.reference == row.reference):
+        return "another id of the gateway"  # each deposit may have one of its own: no page says
     if remote.reference and remote.reference != row.reference:
         return "another reference"
     if not row.gateway_id and not remote.reference:
@@ -208,8 +212,8 @@ def _is_over(evidence, status, deadline, now):
 def _words(attempt, evidence, ruling):
     """What the gateway said that is no fact of the payment: kept for people and pages."""
     words = {"gateway_id": attempt.gateway_id or evidence.remote.gateway_id}
-    if attempt.state in (AttemptState.CREATING, AttemptState.UNKNOWN):
-        words["state"] = AttemptState.OPEN.value
+    if attempt.state in (AttemptState.CREATING, AttemptState.UNKNOWN, AttemptState.REFUSED):
+        words["state"] = AttemptState.OPEN.value  # it is there, whatever became of the create call
     if ruling.verdict is not Verdict.STALE and evidence.source is not Source.TIMER:
         words["gateway_status"] = evidence.word[:64]
     if evidence.source is Source.POLL:  # a callback's body stands in its receipt

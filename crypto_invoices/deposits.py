@@ -309,22 +309,24 @@ def ask(provider, static_address, *, timeout=None, gateway_id=""):
 
 def take(static_address, provider, evidence, started_at):
     """Applies an answer to a question asked at ``started_at`` and notes the poll. Returns as ``poll`` does."""
-    applied, reason = None, ""
+    applied, reason, expected = None, "", static_address.next_poll_at
     if evidence is not None:
         applied = apply(evidence, static_address_id=static_address.pk)
         static_address, reason = applied.static_address, applied.reason
+        expected = static_address.next_poll_at if applied.event else expected
     elif static_address.state == State.CREATING and started_at >= static_address.created_at + CREATING_FOR:
         reason = "the process that called the gateway did not come back"
         mark_unknown(static_address, reason)
+        expected = static_address.next_poll_at
     static_address.poll_failures = 0
     interval = poll_interval(static_address, provider.watch, started_at)
-    polls.note([static_address], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error=reason)
+    polls.note([static_address], expected, interval, polled_at=timezone.now(), poll_failures=0, poll_error=reason)
     return applied
 
 
 def note_failure(static_address, provider, error, started_at):
     """Notes that the gateway could not be asked, and asks less often the more often that happens."""
-    polls.note_failure(static_address, error, started_at, lambda row: poll_interval(row, provider.watch, started_at))
+    polls.note_failure(static_address, error, lambda row: poll_interval(row, provider.watch, started_at))
 
 
 def says_nothing_new(static_address, evidence):

@@ -124,12 +124,14 @@ def apply(evidence, *, reference=None, attempt_id=None, account=None, callback=N
 
 
 def operate(
-    invoice_id, marks, *, kind, signals=(), user=None, reason="", data=None, attempt_id=None, attempt_values=None, also=None
+    invoice_id, marks, *, kind, signals=(), user=None, reason="", data=None, attempt_id=None, attempt_values=None,
+    attempt_where=None, also=None, source=Source.OPERATOR,
 ):  # fmt: skip
     """Applies a decision of ours rather than news: an operator's marks, or a step in an attempt's own life.
 
     ``marks`` are new values of the invoice's fields, or a callable ``(invoice, attempts, now)`` that returns them and may
-    raise to refuse; ``attempt_values`` the same for one attempt. ``also(invoice)`` runs in the same transaction. Returns
+    raise to refuse; ``attempt_values`` the same for one attempt, written only while ``attempt_where`` holds for it.
+    ``also(invoice)`` runs in the same transaction; ``source`` is whose decision it is in the table of transitions. Returns
     ``Applied``. Raises ``NotAllowed`` or ``Conflict``.
     """
 
@@ -140,9 +142,12 @@ def operate(
         now = timezone.now()
         values = marks(invoice, attempts, now) if callable(marks) else marks
         change = after_marks(
-            invoice, attempts, values, now=now, kind=kind, signals=signals, attempt=attempt, attempt_values=attempt_values
-        )
-        event = _write(change, invoice, attempt, Source.OPERATOR, reason=reason, user=user, data=data, also=also)
+            invoice, attempts, values, now=now, kind=kind, signals=signals, attempt=attempt, attempt_values=attempt_values,
+            source=source,
+        )  # fmt: skip
+        event = _write(
+            change, invoice, attempt, source, reason=reason, user=user, data=data, also=also, where=attempt_where
+        )  # fmt: skip
         return Applied(change.verdict, invoice, attempt, event)
 
     return retry(operate_once)
@@ -193,14 +198,14 @@ def retry(once, callback=None):
 
 
 def _write(
-    change, invoice, attempt, source, *, callback=None, user=None, reason="", data=None, also=None, only=False
+    change, invoice, attempt, source, *, callback=None, user=None, reason="", data=None, also=None, only=False, where=None
 ):  # fmt: skip
     """One version of the invoice, in one transaction; the rows in memory follow. Raises ``Lost`` or ``Known``."""
     old_status = invoice.status
     with transaction.atomic():
         receipt = file(callback, RECEIPT_VERDICT[change.verdict], change.reason, attempt=attempt) if callback else None
         _swap(invoice, change.invoice)
-        _write_attempt(change, attempt)
+        _write_attempt(change, attempt, where)
         if also:
             also(invoice)
         event = write_event(
@@ -272,9 +277,10 @@ def _note(applied, change, callback):
     return applied
 
 
-def _write_attempt(change, attempt):
-    if change.attempt:
-        update(PaymentAttempt, {"pk": attempt.pk}, change.attempt)
+def _write_attempt(change, attempt, where=None):
+    """Raises ``Lost`` where ``where`` does not hold any more."""
+    if change.attempt and not update(PaymentAttempt, {"pk": attempt.pk, **(where or {})}, change.attempt) and where:
+        raise Lost
     write_transfers(change.new_transfers, change.seen_transfers, attempt=attempt)
 
 

@@ -26,19 +26,20 @@ def poll(attempt, *, timeout=None, gateway_id=""):
     """
     started_at = timezone.now()
     provider = conf.provider_for(attempt.account)
+    version = attempt.invoice.version
     try:
         evidence = ask(provider, attempt, timeout=timeout, gateway_id=gateway_id)
     except GatewayError as error:
         note_failure(attempt, provider, error, started_at)
         raise
-    return take(attempt, provider, evidence, started_at)
+    return take(attempt, provider, evidence, started_at, version=version)
 
 
 def ask(provider, attempt, *, timeout=None, gateway_id=""):
     """The gateway's ``Evidence``, None where there is nothing to ask for. Touches no database: any thread may run it."""
-    if attempt.gateway_id or gateway_id:
-        remote = Remote(Kind(attempt.kind), attempt.gateway_id or gateway_id, attempt.reference)
-        return provider.fetch(remote, timeout=timeout)
+    gateway_id = attempt.gateway_id or gateway_id or attempt.hinted_id
+    if gateway_id:
+        return provider.fetch(Remote(Kind(attempt.kind), gateway_id, attempt.reference), timeout=timeout)
     if not _is_looked_up(provider, attempt):
         return None
     ordered = {"kind": Kind(attempt.kind), "amount": attempt.amount, "currency": attempt.currency}
@@ -51,28 +52,34 @@ def _is_looked_up(provider, attempt):
     return (lost or attempt.state == AttemptState.UNKNOWN) and provider.supports(Capability.LOOKUP_BY_REFERENCE)
 
 
-def take(attempt, provider, evidence, started_at):
-    """Applies an answer to a question asked at ``started_at`` and notes the poll. Returns as ``poll`` does."""
+def take(attempt, provider, evidence, started_at, *, version=None):
+    """Applies an answer to a question asked at ``started_at``, when the invoice had this ``version``, and notes the poll.
+
+    Returns as ``poll`` does.
+    """
+    version = attempt.invoice.version if version is None else version
     _end_creating(attempt)
-    applied = None
+    expected, applied = attempt.next_poll_at, None
     if evidence is not None:
         evidence = replace(evidence, payment_url=orders.safe_page(provider, evidence.payment_url))
-        applied = ledger.apply(evidence, attempt_id=attempt.pk, since_version=attempt.invoice.version)
+        applied = ledger.apply(evidence, attempt_id=attempt.pk, since_version=version)
         attempt = applied.attempt
-    elif not attempt.gateway_id and _is_looked_up(provider, attempt) and started_at > attempt.created_at + DOUBT:
+    elif _is_looked_up(provider, attempt) and started_at > attempt.created_at + DOUBT:
         attempts.refuse(attempt, "the gateway knows no payment with our reference")
+        expected = attempt.next_poll_at
     attempt.poll_failures = 0
     interval = poll_interval(attempt, provider.watch, started_at)
-    if attempt.state == AttemptState.UNKNOWN and not provider.supports(Capability.LOOKUP_BY_REFERENCE):
+    known = attempt.gateway_id or attempt.hinted_id or provider.supports(Capability.LOOKUP_BY_REFERENCE)
+    if attempt.state == AttemptState.UNKNOWN and not known:
         interval = None  # only a callback can say more
-    polls.note([attempt], interval, started_at, polled_at=timezone.now(), poll_failures=0, poll_error="")
+    polls.note([attempt], expected, interval, polled_at=timezone.now(), poll_failures=0, poll_error="")
     return applied
 
 
 def note_failure(attempt, provider, error, started_at):
     """Notes that the gateway could not be asked, and asks less often the more often that happens."""
     _end_creating(attempt)
-    polls.note_failure(attempt, error, started_at, lambda row: poll_interval(row, provider.watch, started_at))
+    polls.note_failure(attempt, error, lambda row: poll_interval(row, provider.watch, started_at))
 
 
 def says_nothing_new(attempt, evidence):

@@ -16,23 +16,22 @@ def backed_off(interval, failures):
     return min(LONGEST_INTERVAL, interval * 2 ** min(failures, 10))
 
 
-def note(polled, interval, started_at, **values):
+def note(polled, expected, interval, **values):
     """Writes to rows of one model what a poll was like, and when to ask again: after ``interval``, never for None.
 
-    Who was made due meanwhile, by a callback that asks for a poll, stays due.
+    ``expected`` is their ``next_poll_at`` when the gateway was asked: who was made due meanwhile, by a callback that asks for
+    a poll, stays due.
     """
-    now = timezone.now()
     rows = type(polled[0]).objects.filter(pk__in=[row.pk for row in polled])
-    rows.exclude(next_poll_at__gt=started_at, next_poll_at__lte=now).update(
-        next_poll_at=None if interval is None else now + interval, **values
-    )
+    rows = rows.filter(next_poll_at__isnull=True) if expected is None else rows.filter(next_poll_at=expected)
+    rows.update(next_poll_at=None if interval is None else timezone.now() + interval, **values)
 
 
-def note_failure(row, error, started_at, interval):
+def note_failure(row, error, interval):
     """Notes that the gateway could not be asked; ``interval(row)`` is how long to wait after so many failures."""
     if isinstance(error, GatewayPaused):  # nothing was asked, so nothing failed
-        note([row], timedelta(seconds=error.seconds), started_at)
+        note([row], row.next_poll_at, timedelta(seconds=error.seconds))
         return
     row.poll_failures += 1
     failure = {"poll_failures": row.poll_failures, "poll_error": str(error)[:2000]}
-    note([row], interval(row), started_at, polled_at=timezone.now(), **failure)
+    note([row], row.next_poll_at, interval(row), polled_at=timezone.now(), **failure)

@@ -15,11 +15,11 @@ from queue import SimpleQueue
 from types import ModuleType
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Q
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from . import conf, deposits, ledger, polling, polls
-from .exceptions import CryptoInvoicesError, GatewayError, GatewayPaused
+from .exceptions import CryptoInvoicesError, GatewayPaused
 from .models import CallbackReceipt, PaymentAttempt, StaticAddress
 from .providers.base import Evidence, Kind, Remote
 from .statuses import AttemptState, InvoiceStatus, Source, Verdict
@@ -32,6 +32,8 @@ EXPIRY_MARGIN = timedelta(minutes=15)  # between expires_at and the moment when 
 PORTION = 100  # rows claimed at once
 CLAIMED_FOR = timedelta(minutes=5)  # then others may take a claimed row, since its process must have died
 WRITTEN_AT_ONCE = 200  # polls that brought nothing new
+WRITTEN_AFTER = timedelta(seconds=60)  # at the latest
+FIRST_RETRY = timedelta(minutes=5)  # of what cannot be polled for a mistake in the settings
 
 
 @dataclass(slots=True)
@@ -132,12 +134,15 @@ class _Run:
 
     def __init__(self):
         self.report = Report()
-        self.kept = defaultdict(list)  # (work, interval until the next poll, whether it was asked) -> [(row, started_at)]
+        self.kept = defaultdict(list)  # (work, claimed until, interval until the next poll, whether it was asked) -> rows
+        self.kept_since = None
 
     def skip(self, row, error):
+        """A row of an account that is not to be had."""
         self.report.polled += 1
         self.report.failed += 1
         logger.error("%s of account %s cannot be polled: %s", row.reference, row.account, error)
+        polls.note_failure(row, error, lambda row: polls.backed_off(FIRST_RETRY, row.poll_failures))
 
     def take(self, work, provider, row, answer, started_at, progress):
         try:
@@ -154,15 +159,14 @@ class _Run:
     def _take(self, work, provider, row, answer, started_at):
         if isinstance(answer, GatewayPaused):
             self.report.paused += 1
-            return self._keep(work, row, started_at, timedelta(seconds=round(answer.seconds)), asked=False)
+            return self._keep(work, row, timedelta(seconds=round(answer.seconds)), asked=False)
         self.report.polled += 1
-        if isinstance(answer, GatewayError):
-            work.how.note_failure(row, provider, answer, started_at)
         if isinstance(answer, Exception):
+            work.how.note_failure(row, provider, answer, started_at)
             raise answer
         if answer is not None and work.how.says_nothing_new(row, answer):
             row.poll_failures = 0
-            self._keep(work, row, started_at, work.how.poll_interval(row, provider.watch, started_at))
+            self._keep(work, row, work.how.poll_interval(row, provider.watch, started_at))
         else:
             applied = work.how.take(row, provider, answer, started_at)
             self.report.changed += applied is not None and applied.verdict is Verdict.APPLIED
@@ -171,16 +175,19 @@ class _Run:
             ledger.apply(_expired(row), attempt_id=row.pk, since_version=row.invoice.version)
             self.report.expired += 1
 
-    def _keep(self, work, row, started_at, interval, *, asked=True):
-        self.kept[work, interval, asked].append((row, started_at))
-        if sum(map(len, self.kept.values())) >= WRITTEN_AT_ONCE:
+    def _keep(self, work, row, interval, *, asked=True):
+        self.kept[work, row.next_poll_at, interval, asked].append(row)
+        now = timezone.now()
+        self.kept_since = self.kept_since or now
+        if sum(map(len, self.kept.values())) >= WRITTEN_AT_ONCE or now - self.kept_since > WRITTEN_AFTER:
             self.write()
 
     def write(self):
-        for (_, interval, asked), polled in self.kept.items():
+        for (_, until, interval, asked), rows in self.kept.items():
             values = {"polled_at": timezone.now(), "poll_failures": 0, "poll_error": ""} if asked else {}
-            polls.note([row for row, _ in polled], interval, min(time for _, time in polled), **values)
+            polls.note(rows, until, interval, **values)
         self.kept.clear()
+        self.kept_since = None
 
 
 def _has_run_out(attempt, provider):
@@ -208,6 +215,6 @@ def _expired(attempt):
 def unmatched_receipts():
     """Callbacks that named nothing of ours when they came, and whose attempt or static address is there now, as after a
     restored backup."""
-    named = Q(reference__in=PaymentAttempt.objects.values("reference"))
-    named |= Q(reference__in=StaticAddress.objects.values("reference"))
+    same = {"reference": OuterRef("reference"), "account": OuterRef("account")}
+    named = Exists(PaymentAttempt.objects.filter(**same)) | Exists(StaticAddress.objects.filter(**same))
     return CallbackReceipt.objects.filter(named, verdict=CallbackReceipt.Verdict.UNMATCHED)

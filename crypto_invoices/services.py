@@ -5,7 +5,8 @@ they refuse to run inside a transaction: use ``transaction.non_atomic_requests``
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
@@ -14,6 +15,7 @@ from django.utils import timezone
 from . import attempts, conf, delivery, ledger, orders
 from .addresses import create_static_address, refresh_static_address, revoke_static_address
 from .exceptions import (
+    CryptoInvoicesError,
     GatewayError,
     GatewayRefused,
     GatewayUnavailable,
@@ -48,6 +50,8 @@ __all__ = [
 
 logger = logging.getLogger("crypto_invoices.services")
 
+UNKNOWN_LIFETIME = timedelta(days=7)  # where neither the shop nor the gateway's pages say one: long enough for any
+
 
 def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments):
     """Makes an invoice here and at a gateway, and returns it with its ``payment_url``.
@@ -59,9 +63,9 @@ def create_invoice(*, account=None, idempotency_key=None, user=None, **arguments
     ``account`` is an alias of the settings, or several to be tried in order when one surely refuses or is not reached.
     ``idempotency_key``: the same key with the same arguments is the same invoice.
 
-    Raises ``InvalidRequest`` naming the argument or ``NotSupported`` before any call, ``IdempotencyConflict``,
-    ``GatewayRefused``, ``GatewayUnavailable`` or ``GatewayUncertain``; the last three carry ``.invoice``, which stays
-    pending, and whose ``get_absolute_url()`` the payer may be sent to all the same.
+    Raises ``InvalidRequest`` naming the argument or ``NotSupported`` before anything is made at a gateway,
+    ``IdempotencyConflict``, ``GatewayRefused``, ``GatewayUnavailable`` or ``GatewayUncertain``. The last three carry
+    ``.invoice``, which stays pending, and whose ``get_absolute_url()`` the payer may be sent to all the same.
     """
     ledger.refuse_transaction()
     try:
@@ -115,13 +119,17 @@ def start_attempt(invoice, account=None, *, amount=None, reason="", user=None, b
     if {provider.sandbox for provider in providers} != {invoice.sandbox}:
         raise InvalidRequest("account", "live and sandbox accounts do not mix")
     live = next((attempt for attempt in earlier if attempt.live_key), None)
+    amount = _rest(invoice, earlier, amount)
+    for provider in providers[1:]:  # what is wrong with the order for any of them is found before the first call
+        orders.request_for(invoice, provider, reference=new_reference(), amount=amount)
     try:
-        attempt, request = _new_attempt(invoice, providers[0], _rest(invoice, earlier, amount), live, user, reason)
+        attempt, request = _new_attempt(invoice, providers[0], amount, live, user, reason)
     except IntegrityError:  # a second click: the other process made the attempt
         return invoice.live_attempt
-    if live:
+    made = _create_at(Invoice.objects.get(pk=invoice.pk), attempt, request, providers, user)
+    if live:  # only now that there is another
         _cancel_at_gateway(live)
-    return _create_at(Invoice.objects.get(pk=invoice.pk), attempt, request, providers, user).attempts.order_by("pk").last()
+    return made.attempts.order_by("pk").last()
 
 
 def refresh_invoice(invoice):
@@ -278,7 +286,10 @@ def _create_at(invoice, attempt, request, providers, user):
         attempts.refuse(attempt, str(error))
         if not others:
             _fail(invoice, error)
-        attempt, request = _new_attempt(invoice, others[0], attempt.amount, None, user)
+        try:
+            attempt, request = _new_attempt(invoice, others[0], attempt.amount, None, user)
+        except IntegrityError:  # another caller with the same idempotency key was faster
+            return Invoice.objects.get(pk=invoice.pk)
         return _create_at(invoice, attempt, request, others, user)
     except (InvalidRequest, NotSupported) as error:  # found only now, in a list of the gateway's; nothing was made
         attempts.refuse(attempt, str(error))
@@ -312,6 +323,8 @@ def _take(provider, attempt, remote):
         misfit = "the gateway made the invoice in another currency"
     elif remote.payment_url and not page:
         misfit = "the gateway's payment URL is not one of its own"
+    if misfit:  # nobody is to pay it
+        remote = replace(remote, address="", address_tag="")
     if not attempts.bind(attempt, remote, payment_url="" if misfit else page):
         misfit = "the gateway answered with another id than its callback"
     if misfit:
@@ -325,7 +338,7 @@ def _cancel_at_gateway(attempt):
         if not provider.supports(Capability.CANCEL) or not attempt.gateway_id:
             return False
         evidence = provider.cancel(Remote(Kind(attempt.kind), attempt.gateway_id, attempt.reference))
-    except (GatewayError, ImproperlyConfigured):
+    except (CryptoInvoicesError, ImproperlyConfigured):
         logger.exception("attempt %s could not be cancelled at account %s", attempt.reference, attempt.account)
         return False
     ledger.apply(evidence, attempt_id=attempt.pk)
@@ -345,8 +358,8 @@ def _check_retry(invoice, earlier, by_payer):
 
 
 def _surely_expired(invoice, attempt):
-    lifetime = invoice.lifetime or conf.provider_for(attempt.account).default_lifetime
-    return lifetime is not None and timezone.now() > attempt.created_at + lifetime + attempts.CREATING_FOR
+    lifetime = invoice.lifetime or conf.provider_for(attempt.account).default_lifetime or UNKNOWN_LIFETIME
+    return timezone.now() > attempt.created_at + lifetime + attempts.CREATING_FOR
 
 
 def _rest(invoice, earlier, amount):

@@ -287,7 +287,7 @@ def test_T21_a_repeated_callback(gateway, address):
 
 
 def test_T21_a_repeated_quarantined_callback_is_processed_again(gateway, address):
-    body = body_of(payment_of(gateway, address), "Paid", [tx("5")], track_id="1")
+    body = body_of(payment_of(gateway, address), "Paid", [tx("5")], track_id="1", order_id=None)
     for _ in range(3):
         assert take_in(address, body).verdict is Verdict.QUARANTINED
     assert list(CallbackReceipt.objects.values_list("verdict", "seen")) == [("quarantined", 3)]
@@ -465,7 +465,7 @@ def test_a_gateway_that_tells_sums_is_polled_on_a_hint(settings, gateway):
     ("changes", "reason"),
     [
         ({"type": "invoice"}, "kind invoice instead of static_address"),
-        ({"track_id": "7"}, "another id of the gateway"),
+        ({"track_id": "7", "order_id": None}, "another id of the gateway"),
         ({"order_id": "A" * 26}, "another reference"),
         ({"tx_hash": "sandbox"}, "a sandbox payment"),
     ],

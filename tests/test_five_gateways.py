@@ -265,4 +265,4 @@ def test_the_doctor_finds_a_wrong_key(site, settings, gateway):
     settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": {gateway: wrong}}
     finding = doctor.examine(gateway)
     assert (finding.callbacks, finding.healthy) == ("reached", False)
-    assert f"({gateway}) probe: " in finding.credentials
+    assert finding.credentials not in ("", "accepted")

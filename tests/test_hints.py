@@ -42,17 +42,17 @@ class Dashboard(Unsigned):
 
 @pytest.fixture
 def gateway(settings):
-    return _gateway(settings, "Unsigned")
+    return unsigned_gateway(settings)
 
 
 @pytest.fixture
 def dashboard(settings):
-    return _gateway(settings, "Dashboard")
+    return unsigned_gateway(settings, "Dashboard")
 
 
-def _gateway(settings, name):
+def unsigned_gateway(settings, name="Unsigned"):
     gateway = stub_gateway(settings)
-    accounts = {alias: {**gateway.account(alias), "PROVIDER": f"{__name__}.{name}"} for alias in ("default", "second")}
+    accounts = {alias: {**gateway.account(alias), "PROVIDER": f"tests.test_hints.{name}"} for alias in ("default", "second")}
     settings.CRYPTO_INVOICES = {**settings.CRYPTO_INVOICES, "ACCOUNTS": accounts}
     return gateway
 

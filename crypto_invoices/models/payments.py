@@ -145,6 +145,7 @@ class PaymentAttempt(LedgerModel):
     next_poll_at = models.DateTimeField(_("next poll"), null=True, blank=True, db_index=True)
     polled_at = models.DateTimeField(_("last poll"), null=True, blank=True)
     hinted_at = models.DateTimeField(_("last poll on a hint"), null=True, blank=True)
+    hinted_id = models.CharField(_("gateway's id, says a hint"), max_length=128, blank=True)
     poll_failures = models.PositiveIntegerField(default=0)
     poll_error = models.TextField(_("last poll's error"), blank=True)
     raw = models.TextField(_("last raw answer"), blank=True)
@@ -153,7 +154,7 @@ class PaymentAttempt(LedgerModel):
         """account provider identity kind amount currency reference sandbox gateway_id state status gateway_status
         live_key payment_url address address_tag pay_amount pay_currency network amount_received amount_refunded tolerance
         first_money_at last_money_at paid_at late gateway_late refund_begun manual on_hold expires_at
-        closed_at next_poll_at polled_at hinted_at poll_failures poll_error raw""".split()
+        closed_at next_poll_at polled_at hinted_at hinted_id poll_failures poll_error raw""".split()
     )
 
     class Meta:

@@ -136,10 +136,11 @@ class Client:
         request["auth"] = _Headers(self._headers | _check_headers({**(headers or {}), **signed}))
         reads = method == "GET" if reads is None else reads
         left = TRIES if method == "GET" and timeout is None else 1
+        error = None
         while True:
             left -= 1
             if pause := self._breaker.wait():
-                raise self._error(GatewayPaused, operation, "not called: it failed too often just now", seconds=pause)
+                raise error or self._error(GatewayPaused, operation, "not called: it failed too often just now", seconds=pause)
             answer, error, wait = self._try(request, operation, timeout, reads)
             if answer or isinstance(error, GatewayRefused):
                 self._breaker.succeeded()
