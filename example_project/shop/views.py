@@ -81,6 +81,7 @@ def pay(request, number):
 def go_and_pay(request, order):
     """Sends the payer to the invoice; the key makes sure that an order has one, however often this runs."""
     way = WAYS[order.way]
+    page = settings.CRYPTO_INVOICES["BASE_URL"] + order.get_absolute_url()
     try:
         invoice = create_invoice(
             account=way.account,
@@ -90,7 +91,8 @@ def go_and_pay(request, order):
             order_id=order.number,
             email=order.email,
             description=f"Order {order.number}",
-            return_url=settings.CRYPTO_INVOICES["BASE_URL"] + order.get_absolute_url(),
+            return_url=page,
+            cancel_url=page if way.takes_cancel_url else "",
             idempotency_key=f"order-{order.number}",
         )
         if invoice.status == InvoiceStatus.EXPIRED and invoice.live_attempt is None:

@@ -13,6 +13,7 @@ class Way:
     pay_currencies: tuple[str, ...] = ()  # empty: the payer chooses on the gateway's page
     price_currencies: tuple[str, ...] = ()  # those that the gateway takes; empty: all
     least: Decimal = Decimal(0)  # price
+    takes_cancel_url: bool = False  # a way back for what ends unpaid
 
     def takes(self, total, currency):
         return total >= self.least and currency in (self.price_currencies or (currency,))
@@ -22,9 +23,9 @@ class Way:
 WAYS = {
     "oxapay": Way("OxaPay", "default"),
     "goodpayments": Way("goodPayments, TRX or USDT", "goodpayments", price_currencies=("USD",)),
-    "txcash": Way("tx.cash, ETH, USDT or USDC", "txcash", price_currencies=("USD",)),
-    "txn-usdt": Way("txn.io, USDT on TRON", "txn", pay_currencies=("USDT@tron",), least=Decimal(30)),
-    "txn-xrp": Way("txn.io, XRP", "txn", pay_currencies=("XRP",), least=Decimal(30)),
+    "txcash": Way("tx.cash, ETH, USDT or USDC", "txcash", price_currencies=("USD",), takes_cancel_url=True),
+    "txn-usdt": Way("txn.io, USDT on TRON", "txn", ("USDT@tron",), least=Decimal(30), takes_cancel_url=True),
+    "txn-xrp": Way("txn.io, XRP", "txn", ("XRP",), least=Decimal(30), takes_cancel_url=True),
     "onchainpay": Way("OnchainPay", "onchainpay"),
 }
 DEFAULT = "oxapay"
