@@ -153,7 +153,8 @@ class OnchainPay(Story):
 
 
 def body_of(payment, word):
-    return json.dumps({"id": payment["id"], "externalId": payment["reference"], "status": word}).encode()
+    fields = {"id": payment["id"], "externalId": payment["reference"], "status": word}
+    return json.dumps(fields | {"amount": payment["amount"], "currency": payment["currency"]}).encode()
 
 
 def signature(body, key):
