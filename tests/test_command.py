@@ -76,6 +76,13 @@ def test_a_wrong_account_stops_no_verb(broken, verb, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", ["accounts", "doctor"])
+def test_a_mistake_in_the_settings_is_told_in_one_line(settings, verb):
+    settings.CRYPTO_INVOICES = {"BASEURL": "https://shop.example"}
+    with pytest.raises(CommandError, match=r"'BASEURL'.*unknown key"):
+        run(verb)
+
+
 @pytest.mark.parametrize("number", ["0", "65", "-1", "four", "1.5", ""])
 def test_concurrency_is_one_to_sixty_four(number):
     with pytest.raises(CommandError, match="argument --concurrency: 1 to 64"):

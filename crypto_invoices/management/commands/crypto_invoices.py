@@ -51,7 +51,10 @@ class Command(BaseCommand):
         command.add_argument("--network", help="its network, such as tron")
 
     def handle(self, *, verb, **options):
-        getattr(self, f"handle_{verb}")(**options)
+        try:
+            getattr(self, f"handle_{verb}")(**options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
 
     def handle_reconcile(self, *, loop, interval, limit, concurrency, **options):
         def once(stopped):
@@ -73,10 +76,7 @@ class Command(BaseCommand):
         stored = CallbackReceipt.objects.filter(pk=receipt).first()
         if stored is None:
             raise CommandError(f"There is no callback {receipt}.")
-        try:
-            answer = callbacks.replay(stored)
-        except ImproperlyConfigured as error:
-            raise CommandError(str(error)) from None
+        answer = callbacks.replay(stored)
         stored.refresh_from_db()
         self.stdout.write(f"answer {answer.status}, verdict {stored.verdict} {stored.reason}".rstrip())
 
