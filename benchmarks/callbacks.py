@@ -88,6 +88,8 @@ class Requests:
 
     def ours(self):
         """``(path, body)`` for a new invoice with an open attempt."""
+        from django.utils import timezone
+
         from crypto_invoices import conf
         from crypto_invoices.models import Invoice, PaymentAttempt
         from crypto_invoices.orders import callback_url
@@ -98,6 +100,7 @@ class Requests:
         attempt = PaymentAttempt.objects.create(
             invoice=invoice, account="default", provider="crypto_invoices.providers.oxapay.OxaPay", identity="0" * 16,
             amount=25, currency="USD", gateway_id=str(900000000 + self.number), state=AttemptState.OPEN, live_key=invoice.pk,
+            next_poll_at=timezone.now(),
         )  # fmt: skip
         path = callback_url(conf.provider_for("default"), attempt.reference).removeprefix("https://shop.example")
         return path, payload(attempt.gateway_id, attempt.reference)
