@@ -141,6 +141,8 @@ class Creating:
                 self.assertNotIn(secret.encode(), request.body)
 
     def test_calls_use_the_newest_secret(self):
+        self.make()
+        plain = str(self.create_calls[0].headers)
         payment = self.new_payment()
         answers = {"fetch": self.fetched(payment), "probe": self.probed()}
         if self.provider.supports(Capability.CANCEL):
@@ -151,6 +153,7 @@ class Creating:
                 self.provider = self.configure(**{name: [self.older_secret, old]})
                 self.make()
                 sent = list(self.gateway.requests)
+                self.assertEqual(self.older_secret in str(self.create_calls[0].headers), old in plain)
                 for operation, replies in answers.items():
                     self.gateway.script(*replies)
                     getattr(self.provider, operation)(*([] if operation == "probe" else [self.remote(payment)]))
