@@ -1,4 +1,4 @@
-"""OxaPay's edge on the loopback, in a process of its own: takes invoices, tells of them, signs callbacks."""
+"""OxaPay's edge on the loopback, in a process of its own: takes invoices and static addresses, tells of them, signs callbacks."""
 
 import hashlib
 import hmac
@@ -42,13 +42,17 @@ def transactions(payment, *, count=1, confirmed=True):
     ]
 
 
-def callback_body(payment, word, *, count=1):
-    """The body of a callback as OxaPay documents it, for a payment as ``StubGateway.payments`` tells it."""
+def callback_body(payment, word, *, count=1, only=None):
+    """The body of a callback as OxaPay documents it, for a payment as ``StubGateway.payments`` tells it.
+
+    It tells of the first ``count`` transactions, or of the one with the number ``only``.
+    """
+    told = transactions(payment, count=only or count, confirmed=word == PAID)
     return json.dumps(
         {
             "track_id": payment["track_id"],
             "status": word,
-            "type": "invoice",
+            "type": payment["type"],
             "module_name": "DemoShop",
             "amount": payment["amount"],
             "value": 25.1,
@@ -61,7 +65,7 @@ def callback_body(payment, word, *, count=1):
             "under_paid_coverage": 2.5,
             "description": payment["description"],
             "date": payment["date"],
-            "txs": transactions(payment, count=count, confirmed=word == PAID),
+            "txs": told[-1:] if only else told,
         }
     ).encode()
 
@@ -90,6 +94,10 @@ class StubGateway:
         """Every later create call is answered only after this callback was sent and answered."""
         self._ask("POST", "/test/eager", {"word": word})
 
+    def fall_silent(self):
+        """From now on create calls have their effect and are never answered: each waits until its caller is dead."""
+        self._ask("POST", "/test/silence")
+
     def expire_at(self, seconds):
         """Payments made from now on expire ``seconds`` from their creation; their money comes ten minutes earlier."""
         self._ask("POST", "/test/lifetime", {"seconds": seconds})
@@ -112,6 +120,7 @@ class _Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.paid = {}
         self.eager = None
+        self.silent = False
         self.lifetime = 3600
 
     def handle_error(self, request, client_address):
@@ -130,7 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v1/payment":
             listed = [self._told(payment) for payment in self.server.paid.values()]
             return self._envelope({"list": listed, "meta": {"page": 1, "last_page": 1, "total": len(listed)}})
-        return self._envelope(self._told(self.server.paid[path.rpartition("/")[2]]))
+        payment = self.server.paid[path.rpartition("/")[2]]
+        with self.server.lock:
+            payment["asked"] += 1
+        return self._envelope(self._told(payment))
 
     def do_POST(self):
         size = int(self.headers["Content-Length"])
@@ -142,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.paid[data["track_id"]] |= {"word": data["word"], "count": data["count"]}
         elif self.path == "/test/eager":
             self.server.eager = data["word"]
+        elif self.path == "/test/silence":
+            self.server.silent = True
         elif self.path == "/test/lifetime":
             self.server.lifetime = data["seconds"]
         else:
@@ -150,21 +164,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create(self, data):
         now = int(time.time())
-        names = ("amount", "currency", "order_id", "callback_url", "description")
+        names = ("currency", "order_id", "callback_url", "description")
+        static = self.path.endswith("/static-address")
         with self.server.lock:
             payment = {name: data.get(name, "") for name in names} | {
+                "type": "static_address" if static else "invoice",
+                "amount": data.get("amount", 0),
                 "track_id": str(190000001 + len(self.server.paid)),
                 "date": now,
                 "expired_at": now + self.server.lifetime,
                 "paid_at": now + self.server.lifetime - 600,
                 "word": "new",
                 "count": 0,
+                "asked": 0,
                 "answers": [],
             }
             self.server.paid[payment["track_id"]] = payment
+        if self.server.silent:
+            return self.rfile.read(1)
         if self.server.eager:
             payment |= {"word": self.server.eager.lower(), "count": 1}
             payment["answers"].append(self._call_back(payment, self.server.eager))
+        if static:
+            place = {"network": data["network"], "address": f"T{payment['track_id']}", "memo": ""}
+            return self._envelope({"track_id": payment["track_id"], "date": now, **place})
         page = f"http://127.0.0.1:{self.server.server_address[1]}/pay/{payment['track_id']}"
         times = {name: payment[name] for name in ("expired_at", "date")}
         return self._envelope({"track_id": payment["track_id"], "payment_url": page, **times})
@@ -186,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             name: payment[name] for name in ("track_id", "amount", "currency", "order_id", "description", "date", "expired_at")
         }
         return told | {
-            "type": "invoice",
+            "type": payment["type"],
             "status": payment["word"],
             "fee_paid_by_payer": 0,
             "under_paid_coverage": 2.5,

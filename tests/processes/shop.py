@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from crypto_invoices.models import EventDelivery, Invoice, InvoiceEvent, PaymentAttempt
+from crypto_invoices.models import EventDelivery, Invoice, InvoiceEvent, PaymentAttempt, StaticAddress
 from crypto_invoices.signals import DURABLE
 from tests.processes.gateway import sign
 
@@ -157,11 +157,11 @@ def undeliver(events):
         events.update(due_at=F("created_at"), holder="", tries=0)
 
 
-def effects_of(receiver, invoice):
-    """The events of an invoice that a receiver has handled, in order."""
+def effects_of(receiver, owner):
+    """The events of an invoice or a static address that a receiver has handled, in order."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT event FROM {EFFECTS} WHERE receiver = %s AND event LIKE %s ORDER BY id", [receiver, f"{invoice.uuid}.%"]
+            f"SELECT event FROM {EFFECTS} WHERE receiver = %s AND event LIKE %s ORDER BY id", [receiver, f"{owner.uuid}.%"]
         )
         return [event for (event,) in cursor.fetchall()]
 
@@ -230,3 +230,5 @@ def let_time_pass(order=None):
     EventDelivery.objects.filter(**retries, next_try_at__isnull=False).update(next_try_at=moment)
     PaymentAttempt.objects.filter(**these, next_poll_at__isnull=False).update(next_poll_at=moment)
     PaymentAttempt.objects.filter(**these, state="creating").update(created_at=moment - timedelta(minutes=5))
+    if order is None:
+        StaticAddress.objects.filter(next_poll_at__isnull=False).update(next_poll_at=moment)
