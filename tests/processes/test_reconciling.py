@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import time
 from collections import Counter
 from dataclasses import asdict
 from datetime import timedelta
@@ -31,6 +32,7 @@ LOST_CALLS = int(os.environ.get("PROOF_LOST_CALLS", "12"))
 MAKERS = 2
 BATCH = 24  # invoices
 ADDRESSES, DEPOSITS = 2, 4  # of one batch; deposits to each
+SLOW = 0.01  # seconds that a receiver takes before its effect, so that some are killed in the middle
 STATUSES = {"new": "pending", "paying": "confirming", "paid": "paid"}  # by the gateway's word
 
 
@@ -105,6 +107,12 @@ def test_processes_ask_about_each_attempt_once(shop, gateway, start, monkeypatch
 
 def test_t39_kills_of_polling_processes(shop, gateway, start, vendor):
     """``PROOF_POLLER_KILLS`` on each database; ``PROOF_SEED`` repeats the choices of a run."""
+
+    def pack(*, signal, event_id, **kwargs):
+        time.sleep(SLOW)
+        write_effect("pack", signal, event_id)
+
+    DURABLE["invoice_paid"].connect(pack, dispatch_uid="pack", weak=False)
     print(f"PROOF_SEED={SEED}")
     reaper = Reaper(f"{SEED} {vendor} pollers")
     for batch in itertools.count(1):
@@ -140,6 +148,7 @@ def till(shop):
     """A receiver that credits each deposit, in the same database."""
 
     def credit(*, signal, static_address, transfer, **kwargs):
+        time.sleep(SLOW)
         write_effect("credit", signal, f"{static_address.uuid}.{transfer.key}")
 
     DURABLE["deposit_received"].connect(credit, dispatch_uid="credit", weak=False)
